@@ -1,0 +1,80 @@
+use crate::{Dist, DraftError, NodeId, Token, TokenTree};
+
+/// Guesses the tokens that come next.
+///
+/// Only [`draft`](Drafter::draft) is required; every other method has a default that suits a drafter
+/// without state.
+pub trait Drafter: Send {
+    /// Grow `tree` from its root. An untouched tree means "no guess": the round is a plain decode.
+    ///
+    /// # Errors
+    /// Only if drafting cannot go on at all; the run stops.
+    fn draft(&mut self, request: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError>;
+
+    /// Tokens became final: the prompt first, then each round's.
+    ///
+    /// # Errors
+    /// As for [`draft`](Drafter::draft).
+    fn commit(&mut self, _commit: &Commit<'_>) -> Result<(), DraftError> {
+        Ok(())
+    }
+
+    /// The text is over: forget what was kept for it.
+    fn end(&mut self, _seq: SeqId) {}
+}
+
+/// Which text is meant, where several are generated at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeqId(pub u32);
+
+/// What a drafter is given to draft from.
+pub struct DraftRequest<'a> {
+    /// The text.
+    pub seq: SeqId,
+    /// Every final token, prompt included; the last one is the tree's root.
+    pub context: &'a [Token],
+    /// The run's sampling settings.
+    pub law: &'a dyn Law,
+}
+
+/// The run's sampling settings, applied to a draft model's logits as they are to the target's.
+pub trait Law {
+    /// Whether the target is decoded greedily (temperature 0): then nothing need be drawn.
+    fn is_greedy(&self) -> bool;
+
+    /// The law that the settings make of `logits` after `context` followed by `path` (penalties
+    /// depend on both). A point mass if greedy.
+    fn dist(&self, logits: &[f32], context: &[Token], path: &[Token]) -> Dist;
+
+    /// The `n` likeliest tokens, best first, with their probabilities: under
+    /// [`dist`](Law::dist), or, if greedy, at temperature 1.
+    fn top(&self, logits: &[f32], context: &[Token], path: &[Token], n: usize) -> Vec<(Token, f32)>;
+}
+
+/// Tokens that became final.
+pub struct Commit<'a> {
+    /// The text.
+    pub seq: SeqId,
+    /// Every final token so far, the new ones included.
+    pub context: &'a [Token],
+    /// How many of them, at the end, are new.
+    pub n_new: usize,
+    /// The round that made them final; `None` for the prompt.
+    pub round: Option<Outcome<'a>>,
+}
+
+impl<'a> Commit<'a> {
+    /// The tokens that became final just now.
+    pub fn new_tokens(&self) -> &'a [Token] {
+        &self.context[self.context.len() - self.n_new..]
+    }
+}
+
+/// How the round went, for drafters that learn from it.
+#[derive(Clone, Copy)]
+pub struct Outcome<'a> {
+    /// The tree that was verified.
+    pub tree: &'a TokenTree,
+    /// The accepted nodes, from the root's child downwards.
+    pub accepted: &'a [NodeId],
+}

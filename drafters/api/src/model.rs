@@ -1,0 +1,60 @@
+use crate::{DraftError, NodeId, SeqId, Token, TokenTree};
+
+/// A model that scores tokens: the target and a draft model are the same thing to us.
+///
+/// One method is required. An implementation caches what it has scored; nobody else manages that
+/// cache.
+pub trait LanguageModel: Send {
+    /// Score the nodes `new` of `tree`, one row of logits each, in the order of `new`.
+    ///
+    /// `context` is every final token of the text; its last one is the tree's root. There is no
+    /// rollback call: the cache keeps the longest prefix that it shares with `context` and drops the
+    /// rest. Nodes need not be contiguous, and their ancestors are scored too where they are missing.
+    /// With `new` empty only the context before the root is brought into the cache.
+    ///
+    /// # Errors
+    /// The context is full, or the model failed.
+    fn score(
+        &mut self,
+        seq: SeqId,
+        context: &[Token],
+        tree: &TokenTree,
+        new: &[NodeId],
+    ) -> Result<Scores<'_>, DraftError>;
+
+    /// Number of tokens in the vocabulary: the length of a row.
+    fn n_vocab(&self) -> usize;
+
+    /// How many tokens (context and tree together) fit.
+    fn n_ctx(&self) -> usize;
+
+    /// The text is over: forget its cache.
+    fn end(&mut self, _seq: SeqId) {}
+}
+
+/// What a model says about the nodes it scored; borrowed from its buffers until the next call.
+pub struct Scores<'a> {
+    rows: Vec<&'a [f32]>,
+}
+
+impl<'a> Scores<'a> {
+    /// One row of `n_vocab` logits per scored node.
+    pub fn new(rows: Vec<&'a [f32]>) -> Scores<'a> {
+        Scores { rows }
+    }
+
+    /// The logits of the `i`-th node asked for.
+    pub fn row(&self, i: usize) -> &'a [f32] {
+        self.rows[i]
+    }
+
+    /// How many nodes were scored.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether none were.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}

@@ -1,0 +1,421 @@
+//! The tree of guesses that a round verifies in one pass.
+//!
+//! Drafters grow it, the engine has it scored, the verifier walks it. It holds the two things that
+//! must not be left to a drafter's good will: the budget (a node beyond it is refused) and the
+//! proposal laws (a `q` exists only where the tree itself drew from it).
+
+use crate::{Dice, Dist, Token};
+
+/// A node of a [`TokenTree`]. Numbers start again every round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(u32);
+
+impl NodeId {
+    /// The last final token; every guess descends from it.
+    pub const ROOT: NodeId = NodeId(0);
+
+    /// The node's place in creation order; the root's is 0.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How large a tree may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Most nodes, the root not counted; 0 means no drafting.
+    pub max_nodes: usize,
+    /// Longest branch, in tokens: also the most draft passes a round may take.
+    pub depth: usize,
+    /// Children that a drafter should give to a node it expands; 1 makes the tree a chain.
+    pub width: usize,
+}
+
+/// Children that the tree drew from one law, without replacement.
+#[derive(Clone, Debug)]
+pub struct Draw {
+    /// The law of the first; each later one is drawn from what is left of it.
+    pub q: Dist,
+    first: u32,
+    end: u32,
+}
+
+impl Draw {
+    /// The children drawn, in order.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
+        (self.first..self.end).map(NodeId)
+    }
+}
+
+/// Guesses of what follows the last final token. Node 0 is that token; parents come before children.
+pub struct TokenTree {
+    nodes: Vec<Node>,
+    draws: Vec<Draw>,
+    shape: Shape,
+    passes: usize,
+    n_vocab: usize,
+    dice: Option<Box<dyn Dice>>,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    token: Token,
+    parent: u32,
+    depth: u32,
+    survival: f32,
+    /// Sum of the children's beliefs so far: what is left for later siblings.
+    spent: f32,
+    draw: Option<u32>,
+    asked: bool,
+    first_child: u32,
+    last_drawn: u32,
+    last_child: u32,
+    next_sibling: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl TokenTree {
+    /// A tree for tokens below `n_vocab`, which draws from `dice`. It holds nothing until
+    /// [`begin`](TokenTree::begin).
+    pub fn new(n_vocab: usize, dice: Box<dyn Dice>) -> TokenTree {
+        let shape = Shape { max_nodes: 0, depth: 0, width: 1 };
+        TokenTree {
+            nodes: vec![Node::new(0, 0, 0, 1.0)],
+            draws: Vec::new(),
+            shape,
+            passes: 0,
+            n_vocab,
+            dice: Some(dice),
+        }
+    }
+
+    /// A tree that is only its root and refuses to grow: for bringing a model's cache up to date.
+    pub fn bare(root: Token) -> TokenTree {
+        let shape = Shape { max_nodes: 0, depth: 0, width: 1 };
+        TokenTree {
+            nodes: vec![Node::new(root, 0, 0, 1.0)],
+            draws: Vec::new(),
+            shape,
+            passes: 0,
+            n_vocab: 0,
+            dice: None,
+        }
+    }
+
+    /// Start a new round: forget every node, keep the memory.
+    pub fn begin(&mut self, root: Token, shape: Shape) {
+        self.nodes.clear();
+        self.draws.clear();
+        self.passes = 0;
+        self.nodes.push(Node::new(root, 0, 0, 1.0));
+        self.shape = shape;
+    }
+
+    /// Add a fixed choice (lookup, arg-max, top-k, head): a point mass.
+    ///
+    /// `belief` is the drafter's own estimate that the target agrees, given that `parent` was
+    /// reached. A token that `parent` already has as a child is merged with it, so combinators need
+    /// not look. `None`: refused, because the budget is spent, the branch is too long or the token is
+    /// not in the vocabulary.
+    pub fn add(&mut self, parent: NodeId, token: Token, belief: f32) -> Option<NodeId> {
+        if let Some(child) = self.child(parent, token) {
+            return Some(child);
+        }
+        if !self.has_room_below(parent) || token as usize >= self.n_vocab {
+            return None;
+        }
+        Some(self.push(parent, token, belief, None))
+    }
+
+    /// Draw up to `n` distinct children of `parent` from `q`, without replacement, and keep `q` for
+    /// the verifier.
+    ///
+    /// Tokens that `parent` already has as children are taken out of `q` first, so fixed choices may
+    /// be added before: "the best k − 1 and one draw from the rest" (Hu et al., arXiv 2502.18779) is
+    /// `add` k − 1 times, then `sample(…, 1)`. Fewer than `n` are drawn if the budget or the law's
+    /// support ends; the range may be empty.
+    pub fn sample(&mut self, parent: NodeId, q: Dist, n: usize) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
+        let first = self.nodes.len() as u32;
+        self.draw_children(parent, q, n);
+        (first..self.nodes.len() as u32).map(NodeId)
+    }
+
+    fn draw_children(&mut self, parent: NodeId, q: Dist, n: usize) {
+        let n = if self.has_room_below(parent) { n.min(self.room()) } else { 0 };
+        let Some(mut dice) = self.dice.take_if(|_| n > 0) else { return };
+        let mut excluded: Vec<Token> = self.children(parent).map(|c| self.token(c)).collect();
+        excluded.extend(q.tokens().iter().copied().filter(|&t| t as usize >= self.n_vocab));
+        if let Some(q) = q.without(&excluded) {
+            let (draw, first) = (self.draws.len() as u32, self.nodes.len() as u32);
+            let mut left = Some(q.clone());
+            for _ in 0..n {
+                let Some(law) = left else { break };
+                let token = law.draw(dice.as_mut());
+                self.push(parent, token, drawn_belief(law.p(token)), Some(draw));
+                left = law.without(&[token]);
+            }
+            self.draws.push(Draw { q, first, end: self.nodes.len() as u32 });
+        }
+        self.dice = Some(dice);
+    }
+
+    /// Nodes worth one more draft pass, best first; each is named once. Empty: stop, more would not
+    /// pay.
+    ///
+    /// With a fixed shape that means: at most `depth` passes, the remaining budget spread evenly
+    /// over the passes that remain, the likeliest nodes first.
+    pub fn next_to_expand(&mut self) -> Vec<NodeId> {
+        let layers_left = self.shape.depth.saturating_sub(self.passes);
+        if layers_left == 0 || self.room() == 0 {
+            return Vec::new();
+        }
+        self.passes += 1;
+        let mut candidates: Vec<NodeId> =
+            self.ids().filter(|&n| !self.node(n).asked && self.depth(n) < self.shape.depth).collect();
+        candidates.sort_by(|&a, &b| self.survival(b).total_cmp(&self.survival(a)).then(a.cmp(&b)));
+        candidates.truncate((self.room() / (self.width() * layers_left)).max(1));
+        for &node in &candidates {
+            self.nodes[node.index()].asked = true;
+        }
+        candidates
+    }
+
+    /// Number of nodes, the root included.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether the tree is only its root: no guess.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.len() == 1
+    }
+
+    /// How many more nodes the budget allows.
+    pub fn room(&self) -> usize {
+        (self.shape.max_nodes + 1).saturating_sub(self.nodes.len())
+    }
+
+    /// The budget of this round.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// How many children a drafter should give to a node it expands; at least 1.
+    pub fn width(&self) -> usize {
+        self.shape.width.max(1)
+    }
+
+    /// Every node, parents before children, the root first.
+    pub fn ids(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
+        (0..self.nodes.len() as u32).map(NodeId)
+    }
+
+    /// The token at `node`.
+    pub fn token(&self, node: NodeId) -> Token {
+        self.node(node).token
+    }
+
+    /// The parent of `node`; `None` for the root.
+    pub fn parent(&self, node: NodeId) -> Option<NodeId> {
+        (node != NodeId::ROOT).then(|| NodeId(self.node(node).parent))
+    }
+
+    /// Distance from the root, in tokens.
+    pub fn depth(&self, node: NodeId) -> usize {
+        self.node(node).depth as usize
+    }
+
+    /// Estimated probability that the verifier's walk reaches `node`: the product of the beliefs
+    /// on its path. An estimate for choosing shapes; exactness never depends on it.
+    pub fn survival(&self, node: NodeId) -> f32 {
+        self.node(node).survival
+    }
+
+    /// The children of `node` in the order in which the verifier tries them: drawn ones first (they
+    /// lose least by going first), then fixed ones.
+    pub fn children(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let mut next = self.nodes.get(node.index()).map_or(NONE, |n| n.first_child);
+        std::iter::from_fn(move || {
+            let child = (next != NONE).then_some(NodeId(next))?;
+            next = self.node(child).next_sibling;
+            Some(child)
+        })
+    }
+
+    /// The child of `node` that carries `token`.
+    pub fn child(&self, node: NodeId, token: Token) -> Option<NodeId> {
+        self.children(node).find(|&c| self.token(c) == token)
+    }
+
+    /// The draw that `node` came from; `None` for a fixed choice.
+    pub fn draw(&self, node: NodeId) -> Option<&Draw> {
+        self.node(node).draw.map(|d| &self.draws[d as usize])
+    }
+
+    /// Whether any node was drawn.
+    pub fn has_draws(&self) -> bool {
+        !self.draws.is_empty()
+    }
+
+    /// The tokens from the root's child down to `node`; empty for the root.
+    pub fn path(&self, node: NodeId) -> Vec<Token> {
+        let mut path = Vec::with_capacity(self.depth(node));
+        let mut at = node;
+        while let Some(parent) = self.parent(at) {
+            path.push(self.token(at));
+            at = parent;
+        }
+        path.reverse();
+        path
+    }
+
+    fn node(&self, node: NodeId) -> &Node {
+        &self.nodes[node.index()]
+    }
+
+    fn has_room_below(&self, parent: NodeId) -> bool {
+        self.room() > 0 && self.nodes.get(parent.index()).is_some_and(|p| (p.depth as usize) < self.shape.depth)
+    }
+
+    fn push(&mut self, parent: NodeId, token: Token, belief: f32, draw: Option<u32>) -> NodeId {
+        let id = self.nodes.len() as u32;
+        let up = &mut self.nodes[parent.index()];
+        let belief = if belief.is_finite() { belief.clamp(0.0, 1.0 - up.spent) } else { 0.0 };
+        up.spent += belief;
+        let (depth, survival, first_child) = (up.depth + 1, up.survival * belief, up.first_child);
+        let after = if draw.is_some() { up.last_drawn } else { up.last_child };
+        if draw.is_some() {
+            up.last_drawn = id;
+        }
+        if after == up.last_child {
+            up.last_child = id;
+        }
+        let mut node = Node::new(token, parent.0, depth, survival);
+        node.draw = draw;
+        if after == NONE {
+            node.next_sibling = first_child;
+            self.nodes[parent.index()].first_child = id;
+        } else {
+            node.next_sibling = std::mem::replace(&mut self.nodes[after as usize].next_sibling, id);
+        }
+        self.nodes.push(node);
+        NodeId(id)
+    }
+}
+
+impl Node {
+    fn new(token: Token, parent: u32, depth: u32, survival: f32) -> Node {
+        Node {
+            token,
+            parent,
+            depth,
+            survival,
+            spent: 0.0,
+            draw: None,
+            asked: false,
+            first_child: NONE,
+            last_drawn: NONE,
+            last_child: NONE,
+            next_sibling: NONE,
+        }
+    }
+}
+
+/// How likely a token drawn with probability `q` is to be accepted, before anything was measured.
+///
+/// Where p resembles q, a drawn token is accepted with min(1, p/q) whatever its own probability, so
+/// even an unlikely draw deserves some trust. A guess, not a fit.
+fn drawn_belief(q: f64) -> f32 {
+    0.4 + 0.6 * q as f32
+}
+
+impl std::fmt::Debug for TokenTree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenTree").field("nodes", &self.nodes).field("shape", &self.shape).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct First;
+    impl Dice for First {
+        fn pick(&mut self, _: &[f64]) -> usize {
+            0
+        }
+    }
+
+    fn tree(shape: Shape) -> TokenTree {
+        let mut tree = TokenTree::new(10, Box::new(First));
+        tree.begin(9, shape);
+        tree
+    }
+
+    fn uniform(tokens: &[Token]) -> Dist {
+        Dist::from_weights(tokens.iter().map(|&t| (t, 1.0))).unwrap()
+    }
+
+    const WIDE: Shape = Shape { max_nodes: 8, depth: 4, width: 2 };
+
+    #[test]
+    fn the_budget_is_refused_not_remembered() {
+        let mut t = tree(Shape { max_nodes: 2, depth: 1, width: 1 });
+        let a = t.add(NodeId::ROOT, 1, 0.5).unwrap();
+        assert_eq!(t.add(a, 2, 0.5), None, "too deep");
+        assert!(t.add(NodeId::ROOT, 2, 0.5).is_some());
+        assert_eq!(t.add(NodeId::ROOT, 3, 0.5), None, "too many");
+        assert_eq!(t.sample(NodeId::ROOT, uniform(&[4, 5]), 3).count(), 0);
+    }
+
+    #[test]
+    fn foreign_tokens_are_refused() {
+        let mut t = tree(WIDE);
+        assert_eq!(t.add(NodeId::ROOT, 10, 0.5), None);
+        let drawn: Vec<_> = t.sample(NodeId::ROOT, uniform(&[3, 10, 11]), 3).collect();
+        assert_eq!(drawn.len(), 1);
+        assert_eq!(t.token(drawn[0]), 3);
+    }
+
+    #[test]
+    fn a_node_of_a_larger_tree_is_refused() {
+        let mut t = tree(WIDE);
+        let a = t.add(NodeId::ROOT, 1, 0.5).unwrap();
+        t.begin(9, WIDE);
+        assert_eq!(t.add(a, 2, 0.5), None);
+        assert_eq!(t.sample(a, uniform(&[1]), 1).count(), 0);
+    }
+
+    #[test]
+    fn drawn_children_come_first_and_repeats_are_merged() {
+        let mut t = tree(WIDE);
+        let a = t.add(NodeId::ROOT, 3, 0.5).unwrap();
+        let b = t.add(NodeId::ROOT, 1, 0.5).unwrap();
+        let drawn: Vec<_> = t.sample(NodeId::ROOT, uniform(&[1, 4, 5, 6]), 2).collect();
+        assert_eq!(t.add(NodeId::ROOT, 4, 0.9), Some(drawn[0]));
+        let order: Vec<_> = t.children(NodeId::ROOT).collect();
+        assert_eq!(order, [drawn[0], drawn[1], a, b]);
+        assert_eq!(t.draw(drawn[1]).unwrap().q.tokens(), [4, 5, 6], "what is there is taken out of q");
+        assert!(t.draw(a).is_none());
+    }
+
+    #[test]
+    fn the_budget_is_spread_over_the_passes() {
+        let mut t = tree(Shape { max_nodes: 6, depth: 3, width: 2 });
+        let mut expanded = Vec::new();
+        loop {
+            let next = t.next_to_expand();
+            if next.is_empty() {
+                break;
+            }
+            for n in next {
+                expanded.push(n.index());
+                t.add(n, 1, 0.6);
+                t.add(n, 2, 0.3);
+            }
+        }
+        assert_eq!(expanded, [0, 1, 3], "the best child each time");
+        assert_eq!((t.len(), t.path(NodeId(5))), (7, vec![1, 1, 1]));
+    }
+}

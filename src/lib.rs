@@ -1,0 +1,1 @@
+//! Faster generation with GGUF models by speculative decoding, without changing what the model says.
