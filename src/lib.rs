@@ -1,1 +1,18 @@
 //! Faster generation with GGUF models by speculative decoding, without changing what the model says.
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+#[cfg(feature = "llama")]
+pub mod cli;
+pub mod config;
+pub mod dice;
+pub mod engine;
+pub mod generate;
+#[cfg(feature = "llama")]
+#[allow(unsafe_code)]
+pub mod llama;
+pub mod registry;
+pub mod sampler;
+pub mod stats;
+pub mod text;
+pub mod verify;

@@ -10,7 +10,7 @@ import torch
 import documents
 
 BOS, EOS = 1, 2
-SHARES = {"story": 26, "dialogue": 15, "pages": 12, "maths": 12, "code": 12, "edit": 16, "records": 7}
+SHARES = {"story": 24, "dialogue": 14, "pages": 11, "maths": 11, "code": 11, "edit": 22, "records": 7}
 
 
 class Stream:

@@ -1,0 +1,116 @@
+//! The command line: one file per subcommand. Text goes to stdout, everything else to stderr.
+//!
+//! Exit codes: 0 done, 1 wrong input, 2 failed while running. A closed stdout ends the program
+//! silently with 0.
+
+mod list;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigError;
+use crate::engine::EngineError;
+use crate::llama::LlamaError;
+use crate::registry::Registry;
+use foretoken_drafter::DraftError;
+
+/// Faster text generation with GGUF models by speculative decoding, without changing what they say.
+#[derive(Parser)]
+#[command(name = "foretoken", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Show llama.cpp's own log on stderr.
+    #[arg(long, global = true)]
+    llama_log: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Run),
+    List(list::List),
+}
+
+/// The whole program. A plug-in's `main` calls it with its own drafter added to the registry.
+pub fn main(registry: Registry) -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            // Help and version are no errors; wrong usage is wrong input.
+            let code = u8::from(message.use_stderr());
+            let _ = message.print();
+            return ExitCode::from(code);
+        }
+    };
+    crate::llama::show_log(arguments.llama_log);
+    let result = match arguments.command {
+        Command::Run(run) => run.execute(&registry),
+        Command::List(list) => list.execute(&registry),
+    };
+    match result {
+        Ok(()) | Err(Failure::ClosedStdout) => ExitCode::SUCCESS,
+        Err(Failure::Input(message)) => report(&message, 1),
+        Err(Failure::Running(message)) => report(&message, 2),
+    }
+}
+
+fn report(message: &str, code: u8) -> ExitCode {
+    eprintln!("error: {message}");
+    ExitCode::from(code)
+}
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub enum Failure {
+    /// The user can mend it: a file, a setting, an argument.
+    Input(String),
+    /// It failed while running.
+    Running(String),
+    /// Nobody reads any more.
+    ClosedStdout,
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::Input(error.to_string())
+    }
+}
+
+impl From<DraftError> for Failure {
+    fn from(error: DraftError) -> Failure {
+        match error {
+            DraftError::Settings(message) => Failure::Input(message),
+            other => Failure::Running(other.to_string()),
+        }
+    }
+}
+
+impl From<LlamaError> for Failure {
+    fn from(error: LlamaError) -> Failure {
+        match error {
+            LlamaError::Decode { .. } => Failure::Running(error.to_string()),
+            _ => Failure::Input(error.to_string()),
+        }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Failure {
+        match error {
+            EngineError::EmptyPrompt | EngineError::PromptTooLong { .. } => Failure::Input(error.to_string()),
+            _ => Failure::Running(error.to_string()),
+        }
+    }
+}
+
+/// Writing to stdout failed.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Failure::ClosedStdout,
+            _ => Failure::Running(format!("cannot write the output: {error}")),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! `foretoken run`: continue a prompt, with the drafter that the configuration names.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Failure;
+use crate::config::{Draft, Setup};
+use crate::engine::Engine;
+use crate::generate::{generate, Generation, Limits, Stop};
+use crate::llama::host::LlamaHost;
+use crate::registry::Registry;
+use crate::stats::Summary;
+use foretoken_drafter::{Host, Token};
+
+/// Continue a prompt.
+///
+/// The text goes to stdout, statistics to stderr. A seed repeats a run.
+#[derive(clap::Args)]
+pub struct Run {
+    #[command(flatten)]
+    overrides: Overrides,
+    /// The prompt.
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "prompt_file")]
+    prompt: Option<String>,
+    /// Read the prompt from a file; `-` is stdin, and so is nothing at all if stdin is no terminal.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    prompt_file: Option<PathBuf>,
+    /// Most tokens to generate.
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 256)]
+    max_tokens: usize,
+    /// End the text where this appears (may be repeated).
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Print one JSON object instead of the text.
+    #[arg(long)]
+    json: bool,
+    /// Do not print statistics.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// A configuration file, and the flags that override it.
+#[derive(clap::Args)]
+pub struct Overrides {
+    /// Configuration file (TOML); paths in it are relative to it.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The target: a GGUF file.
+    #[arg(long, value_name = "FILE")]
+    pub target: Option<PathBuf>,
+    /// Kind of drafter (see `foretoken list`).
+    #[arg(long, value_name = "KIND")]
+    pub drafter: Option<String>,
+    /// Set any value of the configuration, as in `--set drafter.model=draft.gguf` (may be repeated).
+    #[arg(long, value_name = "TABLE.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// 0 is greedy [default: 0].
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+    /// Fixes every random choice [default: 0].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl Overrides {
+    /// The configuration that file and flags make.
+    pub fn setup(&self) -> Result<Setup, Failure> {
+        let mut draft = match &self.config {
+            Some(path) => Draft::read(path)?,
+            None => Draft::default(),
+        };
+        if let Some(target) = &self.target {
+            // Relative to where we are, unlike a path in the file.
+            let absolute = std::path::absolute(target).unwrap_or_else(|_| target.clone());
+            draft.set("target.model", absolute.to_string_lossy().into_owned().into())?;
+        }
+        if let Some(kind) = &self.drafter {
+            draft.set_drafter(kind);
+        }
+        for assignment in &self.set {
+            draft.set_typed(assignment)?;
+        }
+        if let Some(temperature) = self.temperature {
+            draft.set("sampling.temperature", f64::from(temperature).into())?;
+        }
+        if let Some(seed) = self.seed {
+            let seed = i64::try_from(seed).map_err(|_| Failure::Input("--seed is too large".to_owned()))?;
+            draft.set("sampling.seed", seed.into())?;
+        }
+        Ok(draft.setup()?)
+    }
+}
+
+impl Run {
+    pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
+        let setup = self.overrides.setup()?;
+        let text = self.prompt_text()?;
+        let mut host = LlamaHost::load(&setup, registry)?;
+        let prompt = host.model().tokenise(&text, true)?;
+        let drafter = host.build(&setup.drafter.kind, &setup.drafter.settings)?;
+        let target = Box::new(host.open_target()?);
+        let mut engine = Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed);
+        if !self.quiet && !self.json {
+            eprintln!("{}", describe(&setup));
+        }
+        let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;
+        if self.json {
+            return print_json(&setup, &generation);
+        }
+        if !self.quiet {
+            report(&generation, engine.context().len());
+        }
+        Ok(())
+    }
+
+    fn stream(
+        &self,
+        engine: &mut Engine,
+        vocabulary: &dyn crate::text::Vocabulary,
+        prompt: &[Token],
+    ) -> Result<Generation, Failure> {
+        let limits = Limits { max_tokens: self.max_tokens, stop: self.stop.clone(), ignore_end: false };
+        let interrupt = interrupt();
+        let mut out = std::io::stdout().lock();
+        let mut failed = None;
+        let mut sink = |piece: &str| {
+            if self.json {
+                return true;
+            }
+            failed = out.write_all(piece.as_bytes()).and_then(|()| out.flush()).err();
+            failed.is_none()
+        };
+        let generation = generate(engine, vocabulary, prompt, &limits, &interrupt, &mut sink)?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if !self.json {
+            writeln!(out)?;
+        }
+        Ok(generation)
+    }
+
+    fn prompt_text(&self) -> Result<String, Failure> {
+        let from_stdin = match (&self.prompt, &self.prompt_file) {
+            (Some(text), _) => return non_empty(text.clone(), "--prompt"),
+            (None, Some(path)) if path.as_os_str() != "-" => {
+                let name = path.display().to_string();
+                let bytes = std::fs::read(path).map_err(|e| Failure::Input(format!("cannot read {name}: {e}")))?;
+                return non_empty(utf8(bytes, &name)?, &name);
+            }
+            (None, given) => given.is_some() || !std::io::IsTerminal::is_terminal(&std::io::stdin()),
+        };
+        if !from_stdin {
+            return Err(Failure::Input("no prompt: give --prompt, --prompt-file or text on stdin".to_owned()));
+        }
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().read_to_end(&mut bytes);
+        read.map_err(|e| Failure::Input(format!("cannot read stdin: {e}")))?;
+        non_empty(utf8(bytes, "stdin")?, "stdin")
+    }
+}
+
+fn non_empty(text: String, whence: &str) -> Result<String, Failure> {
+    match text.is_empty() {
+        true => Err(Failure::Input(format!("the prompt from {whence} is empty: give some text to continue"))),
+        false => Ok(text),
+    }
+}
+
+fn utf8(bytes: Vec<u8>, whence: &str) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Failure::Input(format!("{whence} is not UTF-8: byte {at} begins no character; convert it with iconv"))
+    })
+}
+
+/// Set by the first Ctrl-C; the second one ends the program at once.
+fn interrupt() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let seen = flag.clone();
+    // Failing to install it only means that Ctrl-C ends the program the hard way.
+    let _ = ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    flag
+}
+
+/// What is about to run; a drafter that silently does nothing is the commonest complaint elsewhere.
+fn describe(setup: &Setup) -> String {
+    let s = setup.shape;
+    match setup.drafter.kind.as_str() {
+        "none" => "drafter none: plain decoding".to_owned(),
+        kind => format!("drafter {kind}: up to {} nodes, depth {}, width {}", s.max_nodes, s.depth, s.width),
+    }
+}
+
+fn report(generation: &Generation, context: usize) {
+    let s = generation.stats.summary();
+    match &generation.stop {
+        Stop::EndOfGeneration | Stop::Length => {}
+        Stop::StopString(stop) => eprintln!("stopped at {stop:?}"),
+        Stop::ContextFull => eprintln!("stopped: the context of {} tokens is full", context - 1),
+        Stop::Interrupted => eprintln!("stopped: interrupted"),
+    }
+    let or_dash = |x: Option<f64>, digits: usize| x.map_or("-".to_owned(), |x| format!("{x:.digits$}"));
+    eprintln!(
+        "{} prompt tokens in {:.2} s; {} generated in {:.2} s: {} tokens/s",
+        s.prompt_tokens,
+        s.prefill_s,
+        s.generated_tokens,
+        s.decode_s,
+        or_dash(s.tokens_per_second, 1)
+    );
+    eprintln!(
+        "{} rounds ({} plain), {} of {} drafted tokens accepted: acceptance rate {}, mean acceptance length {}",
+        s.rounds,
+        s.plain_rounds,
+        s.accepted,
+        s.drafted,
+        or_dash(s.acceptance_rate, 3),
+        or_dash(s.mean_acceptance_length, 2)
+    );
+}
+
+fn print_json(setup: &Setup, generation: &Generation) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Output<'a> {
+        text: &'a str,
+        tokens: &'a [Token],
+        stop: &'a str,
+        stats: Stats<'a>,
+    }
+    #[derive(Serialize)]
+    struct Stats<'a> {
+        #[serde(flatten)]
+        summary: Summary,
+        drafter: &'a str,
+        settings: serde_json::Value,
+    }
+    let s = &setup.sampling;
+    let settings = serde_json::json!({
+        "target": setup.target.model, "temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p,
+        "min_p": s.min_p, "repeat_penalty": s.repeat_penalty, "frequency_penalty": s.frequency_penalty,
+        "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": setup.seed,
+        "adaptive": false, "max_nodes": setup.shape.max_nodes, "depth": setup.shape.depth,
+        "width": setup.shape.width, "drafter": setup.drafter.settings.trim(),
+    });
+    let stats = Stats { summary: generation.stats.summary(), drafter: &setup.drafter.kind, settings };
+    let output = Output { text: &generation.text, tokens: &generation.tokens, stop: generation.stop.label(), stats };
+    let line = serde_json::to_string(&output).map_err(|e| Failure::Running(e.to_string()))?;
+    writeln!(std::io::stdout().lock(), "{line}")?;
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! One round after another: the drafter grows a tree, the target scores it in one pass, the
+//! verifier walks it, and what it accepted becomes final.
+//!
+//! [`Engine::step`] is the whole story and reads in that order. The engine decides nothing itself:
+//! not what is guessed, not what is accepted, not when to stop (that is [`crate::generate`]).
+
+use std::time::Instant;
+
+use foretoken_drafter::{
+    Commit, Dice, DraftError, DraftRequest, Drafter, LanguageModel, Law, NodeId, Outcome, SeqId, Shape, Token,
+    TokenTree,
+};
+
+use crate::dice::{SeededDice, Stream};
+use crate::sampler::Sampling;
+use crate::stats::Round;
+use crate::verify::verify;
+
+/// A target, a drafter and the settings of a run.
+pub struct Engine {
+    target: Box<dyn LanguageModel>,
+    drafter: Option<Box<dyn Drafter>>,
+    sampling: Sampling,
+    shape: Shape,
+    tree: TokenTree,
+    accept: Box<dyn Dice>,
+    emit: Box<dyn Dice>,
+    context: Vec<Token>,
+}
+
+/// Why a run cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// There is nothing to continue.
+    #[error("the prompt is empty: give at least one token of text")]
+    EmptyPrompt,
+    /// The prompt alone does not fit.
+    #[error("the prompt has {prompt} tokens but the context holds {n_ctx}: shorten it or raise target.context")]
+    PromptTooLong {
+        /// Tokens in the prompt.
+        prompt: usize,
+        /// Tokens that fit.
+        n_ctx: usize,
+    },
+    /// The target failed.
+    #[error("the target failed: {0}")]
+    Target(DraftError),
+    /// The drafter failed.
+    #[error("the drafter failed: {0}")]
+    Drafter(DraftError),
+}
+
+impl Engine {
+    /// An engine that has seen no text yet. Without a drafter every round is a plain decode.
+    /// `shape` bounds every round's tree; `seed` fixes every random choice.
+    pub fn new(
+        target: Box<dyn LanguageModel>,
+        drafter: Option<Box<dyn Drafter>>,
+        sampling: Sampling,
+        shape: Shape,
+        seed: u64,
+    ) -> Engine {
+        let dice = |stream| Box::new(SeededDice::new(seed, stream)) as Box<dyn Dice>;
+        let tree = TokenTree::new(target.n_vocab(), dice(Stream::Draft));
+        Engine {
+            target,
+            drafter,
+            sampling,
+            shape,
+            tree,
+            accept: dice(Stream::Accept),
+            emit: dice(Stream::Emit),
+            context: Vec::new(),
+        }
+    }
+
+    /// Replace the seeded dice by others: one to draw drafts, one for verdicts, one for emitted
+    /// tokens. Tests enumerate outcomes this way.
+    pub fn with_dice(mut self, draft: Box<dyn Dice>, accept: Box<dyn Dice>, emit: Box<dyn Dice>) -> Engine {
+        self.tree = TokenTree::new(self.target.n_vocab(), draft);
+        self.accept = accept;
+        self.emit = emit;
+        self
+    }
+
+    /// Begin a text: bring target and drafter up to date with the prompt. A text begun earlier is
+    /// over; caches keep what it shares with this one.
+    ///
+    /// # Errors
+    /// The prompt is empty or too long, or a model failed.
+    pub fn start(&mut self, prompt: &[Token]) -> Result<(), EngineError> {
+        let Some(&root) = prompt.last() else { return Err(EngineError::EmptyPrompt) };
+        if prompt.len() > self.target.n_ctx() {
+            return Err(EngineError::PromptTooLong { prompt: prompt.len(), n_ctx: self.target.n_ctx() });
+        }
+        self.context.clear();
+        self.context.extend_from_slice(prompt);
+        let bare = TokenTree::bare(root);
+        self.target.score(SEQ, &self.context, &bare, &[]).map_err(EngineError::Target)?;
+        if let Some(drafter) = &mut self.drafter {
+            drafter.end(SEQ);
+            let commit = Commit { seq: SEQ, context: &self.context, n_new: prompt.len(), round: None };
+            drafter.commit(&commit).map_err(EngineError::Drafter)?;
+        }
+        Ok(())
+    }
+
+    /// One round: at least one token becomes final, at most `max_depth` + 1. `max_depth` lets the
+    /// caller not pay for guesses that it would throw away.
+    ///
+    /// # Errors
+    /// [`start`](Engine::start) was not called, the context is full, or a model failed.
+    pub fn step(&mut self, max_depth: usize) -> Result<Round, EngineError> {
+        let begun = Instant::now();
+        let Some(&root) = self.context.last() else { return Err(EngineError::EmptyPrompt) };
+        self.tree.begin(root, self.shape_within(max_depth));
+
+        if let Some(drafter) = self.drafter.as_mut().filter(|_| self.tree.room() > 0) {
+            let request = DraftRequest { seq: SEQ, context: &self.context, law: &self.sampling };
+            drafter.draft(&request, &mut self.tree).map_err(EngineError::Drafter)?;
+        }
+        let drafted = Instant::now();
+
+        let nodes: Vec<NodeId> = self.tree.ids().collect();
+        let scores = self.target.score(SEQ, &self.context, &self.tree, &nodes).map_err(EngineError::Target)?;
+        let scored = Instant::now();
+
+        let (tree, sampling, context) = (&self.tree, &self.sampling, &self.context);
+        let mut p = |node: NodeId| sampling.dist(scores.row(node.index()), context, &tree.path(node));
+        let verdict = verify(tree, &mut p, self.accept.as_mut(), self.emit.as_mut());
+
+        let first_new = self.context.len();
+        self.context.extend(verdict.accepted.iter().map(|&node| self.tree.token(node)));
+        self.context.push(verdict.token);
+        let verified = Instant::now();
+
+        if let Some(drafter) = &mut self.drafter {
+            let round = Some(Outcome { tree: &self.tree, accepted: &verdict.accepted });
+            let commit = Commit { seq: SEQ, context: &self.context, n_new: verdict.accepted.len() + 1, round };
+            drafter.commit(&commit).map_err(EngineError::Drafter)?;
+        }
+        let committed = Instant::now();
+        Ok(Round {
+            tokens: self.context[first_new..].to_vec(),
+            drafted: self.tree.len() - 1,
+            depth: self.tree.ids().map(|node| self.tree.depth(node)).max().unwrap_or(0),
+            accepted: verdict.accepted.len(),
+            ending: verdict.ending,
+            draft: drafted - begun + (committed - verified),
+            score: scored - drafted,
+            total: begun.elapsed(),
+        })
+    }
+
+    /// Every final token, the prompt included.
+    pub fn context(&self) -> &[Token] {
+        &self.context
+    }
+
+    /// Whether not even one more token can be decoded.
+    pub fn is_full(&self) -> bool {
+        self.context.len() > self.target.n_ctx()
+    }
+
+    /// Choose another tree shape for the rounds to come.
+    pub fn set_shape(&mut self, shape: Shape) {
+        self.shape = shape;
+    }
+
+    /// Exchange the drafter, returning the old one. The new one first hears of the next text.
+    pub fn set_drafter(&mut self, drafter: Option<Box<dyn Drafter>>) -> Option<Box<dyn Drafter>> {
+        std::mem::replace(&mut self.drafter, drafter)
+    }
+
+    /// Take the target back.
+    pub fn into_target(self) -> Box<dyn LanguageModel> {
+        self.target
+    }
+
+    /// The configured shape, less what neither the caller nor the context has room for.
+    fn shape_within(&self, max_depth: usize) -> Shape {
+        let free = self.target.n_ctx().saturating_sub(self.context.len());
+        Shape {
+            max_nodes: self.shape.max_nodes.min(free),
+            depth: self.shape.depth.min(max_depth).min(free),
+            width: self.shape.width,
+        }
+    }
+}
+
+/// One text at a time; the interfaces are ready for more.
+const SEQ: SeqId = SeqId(0);

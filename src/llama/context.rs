@@ -1,0 +1,269 @@
+//! A llama.cpp context: a model's cache and compute buffers, with the few calls we make on them.
+//!
+//! It keeps its model alive, so no lifetimes reach the outside. Sizes that llama.cpp would abort on
+//! are refused here.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use llama_cpp_sys_2 as sys;
+
+use super::cache::{Entry, MemoryCall, Seq};
+use super::model::Model;
+use super::{log, LlamaError};
+use crate::config::KvType;
+
+/// How to make a context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContextOptions {
+    /// Tokens that fit: text and tree together.
+    pub n_ctx: usize,
+    /// Largest tree, root not counted.
+    pub max_nodes: usize,
+    /// Most leaves of a tree.
+    pub max_leaves: usize,
+    /// Threads for the CPU part.
+    pub threads: usize,
+    /// Type of the keys in the cache.
+    pub type_k: KvType,
+    /// Type of the values in the cache.
+    pub type_v: KvType,
+    /// Flash attention; `None`: llama.cpp decides.
+    pub flash_attention: Option<bool>,
+}
+
+impl Default for ContextOptions {
+    fn default() -> ContextOptions {
+        ContextOptions {
+            n_ctx: 4096,
+            max_nodes: 16,
+            max_leaves: 16,
+            threads: default_threads(),
+            type_k: KvType::F16,
+            type_v: KvType::F16,
+            flash_attention: None,
+        }
+    }
+}
+
+/// Number of CPU cores that this process may use.
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// Most sequences of a context (`LLAMA_MAX_SEQ`), hence most leaves of a tree plus one.
+pub const MAX_SEQS: usize = 256;
+/// Most tokens of one decode.
+const MAX_BATCH: usize = 512;
+
+fn ggml_type(kv_type: KvType) -> sys::ggml_type {
+    match kv_type {
+        KvType::F32 => sys::GGML_TYPE_F32,
+        KvType::F16 => sys::GGML_TYPE_F16,
+        KvType::Bf16 => sys::GGML_TYPE_BF16,
+        KvType::Q8_0 => sys::GGML_TYPE_Q8_0,
+        KvType::Q5_1 => sys::GGML_TYPE_Q5_1,
+        KvType::Q5_0 => sys::GGML_TYPE_Q5_0,
+        KvType::Q4_1 => sys::GGML_TYPE_Q4_1,
+        KvType::Q4_0 => sys::GGML_TYPE_Q4_0,
+        KvType::Iq4Nl => sys::GGML_TYPE_IQ4_NL,
+    }
+}
+
+/// A context.
+pub struct Context {
+    ptr: NonNull<sys::llama_context>,
+    model: Arc<Model>,
+    n_ctx: usize,
+    n_batch: usize,
+    n_seqs: usize,
+    batch: Batch,
+}
+
+// SAFETY: a llama_context may be used from any thread, though from one at a time only; Context is not
+// Sync and every call takes &mut self.
+unsafe impl Send for Context {}
+
+impl Context {
+    /// A context of `model`.
+    ///
+    /// # Errors
+    /// A size or type that llama.cpp cannot serve, or too little memory.
+    pub fn new(model: Arc<Model>, options: &ContextOptions) -> Result<Context, LlamaError> {
+        let fail = |reason: String| LlamaError::Context { path: model.path().display().to_string(), reason };
+        if options.n_ctx == 0 || options.n_ctx > i32::MAX as usize - 256 {
+            return Err(fail(format!("a context of {} tokens is impossible", options.n_ctx)));
+        }
+        // llama.cpp rounds up to 256 but cuts the batch to what was asked, so round first.
+        let rounded = options.n_ctx.div_ceil(256) * 256;
+        let n_seqs = if model.is_recurrent() { 1 } else { (options.max_leaves + 1).min(MAX_SEQS) };
+        let n_batch = rounded.min(MAX_BATCH);
+        if options.max_nodes + 1 > n_batch / 2 {
+            let most = n_batch / 2 - 1;
+            return Err(fail(format!("a tree of {} nodes is too large; at most {most}", options.max_nodes)));
+        }
+        // SAFETY: a plain constructor of a C struct.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        params.n_ctx = rounded as u32;
+        params.n_batch = n_batch as u32;
+        params.n_ubatch = n_batch as u32;
+        params.n_seq_max = n_seqs as u32;
+        // More outputs than this abort; every node and the root may be one.
+        params.n_outputs_max = (options.max_nodes + 1).max(n_seqs) as u32;
+        params.n_outputs_max_per_seq = 0;
+        params.n_threads = options.threads as i32;
+        params.n_threads_batch = options.threads as i32;
+        params.type_k = ggml_type(options.type_k);
+        params.type_v = ggml_type(options.type_v);
+        params.flash_attn_type = match options.flash_attention {
+            None => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            Some(true) => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            Some(false) => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        };
+        params.kv_unified = true;
+        params.swa_full = true;
+        params.no_perf = true;
+        log::clear();
+        // SAFETY: the model is loaded and outlives the context, which holds it.
+        let ptr = unsafe { sys::llama_init_from_model(model.as_ptr(), params) };
+        let Some(ptr) = NonNull::new(ptr) else {
+            return Err(fail(
+                log::last_errors().unwrap_or_else(|| "out of memory, or settings that do not fit".to_owned()),
+            ));
+        };
+        Ok(Context { ptr, model, n_ctx: options.n_ctx, n_batch, n_seqs, batch: Batch::default() })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Tokens that fit.
+    pub fn n_ctx(&self) -> usize {
+        self.n_ctx
+    }
+
+    /// Most tokens of one decode.
+    pub fn n_batch(&self) -> usize {
+        self.n_batch
+    }
+
+    /// Number of sequences.
+    pub fn n_seqs(&self) -> usize {
+        self.n_seqs
+    }
+
+    /// Change the number of threads from the next decode on. A pass of one token and one of several
+    /// get the same: they are compared.
+    pub fn set_threads(&mut self, threads: usize) {
+        let n = i32::try_from(threads.max(1)).unwrap_or(1);
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_set_n_threads(self.ptr.as_ptr(), n, n) };
+    }
+
+    /// Change what the sequences own. `false`: a removal was refused (the model cannot go back), and
+    /// the cache must be cleared.
+    pub fn call(&mut self, calls: &[MemoryCall]) -> bool {
+        // SAFETY: the context is alive; sequence ids come from the cache, which was given n_seqs.
+        unsafe {
+            let memory = sys::llama_get_memory(self.ptr.as_ptr());
+            calls.iter().all(|call| match *call {
+                MemoryCall::Remove { seq, from } => sys::llama_memory_seq_rm(memory, seq, from as i32, -1),
+                MemoryCall::Copy { from, to, start, end } => {
+                    sys::llama_memory_seq_cp(memory, from, to, start as i32, end as i32);
+                    true
+                }
+            })
+        }
+    }
+
+    /// Forget everything.
+    pub fn clear(&mut self) {
+        // SAFETY: the context is alive.
+        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.ptr.as_ptr()), false) };
+    }
+
+    /// Decode one batch.
+    ///
+    /// # Errors
+    /// llama.cpp returned an error; which cells it left is unknown.
+    pub fn decode(&mut self, entries: &[Entry]) -> Result<(), LlamaError> {
+        let fail = |code, reason| LlamaError::Decode { tokens: entries.len(), code, reason };
+        if entries.len() > self.n_batch {
+            return Err(fail(-1, format!(": a batch holds at most {}", self.n_batch)));
+        }
+        log::clear();
+        let batch = self.batch.fill(entries);
+        // SAFETY: the batch's arrays are as long as n_tokens says and outlive the call.
+        match unsafe { sys::llama_decode(self.ptr.as_ptr(), batch) } {
+            0 => Ok(()),
+            1 => Err(fail(1, ": the context is full".to_owned())),
+            code => Err(fail(code, log::last_errors().map(|e| format!(": {e}")).unwrap_or_default())),
+        }
+    }
+
+    /// The logits of the `i`-th token of the last batch; `None` if they were not asked for.
+    pub fn logits(&self, i: usize) -> Option<&[f32]> {
+        let i = i32::try_from(i).ok()?;
+        // SAFETY: the context is alive. A row has n_vocab entries and stays until the next decode,
+        // which needs &mut self.
+        unsafe {
+            let row = sys::llama_get_logits_ith(self.ptr.as_ptr(), i);
+            (!row.is_null()).then(|| std::slice::from_raw_parts(row, self.model.n_vocab()))
+        }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: created by llama_init_from_model and freed only here; the model is still alive.
+        unsafe { sys::llama_free(self.ptr.as_ptr()) };
+    }
+}
+
+/// The arrays behind a `llama_batch`, kept between calls.
+#[derive(Default)]
+struct Batch {
+    tokens: Vec<i32>,
+    positions: Vec<i32>,
+    n_seqs: Vec<i32>,
+    seqs: Vec<Seq>,
+    seq_ptrs: Vec<*mut Seq>,
+    outputs: Vec<i8>,
+}
+
+// SAFETY: the pointers point into `seqs` of the same struct and are renewed before every use.
+unsafe impl Send for Batch {}
+
+impl Batch {
+    fn fill(&mut self, entries: &[Entry]) -> sys::llama_batch {
+        self.tokens.clear();
+        self.positions.clear();
+        self.n_seqs.clear();
+        self.seqs.clear();
+        self.seq_ptrs.clear();
+        self.outputs.clear();
+        for entry in entries {
+            self.tokens.push(entry.token as i32);
+            self.positions.push(entry.position as i32);
+            self.n_seqs.push(entry.seqs.len() as i32);
+            self.seqs.extend_from_slice(&entry.seqs);
+            self.outputs.push(i8::from(entry.output));
+        }
+        let mut offset = 0;
+        for entry in entries {
+            self.seq_ptrs.push(self.seqs[offset..].as_mut_ptr());
+            offset += entry.seqs.len();
+        }
+        sys::llama_batch {
+            n_tokens: entries.len() as i32,
+            token: self.tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: self.positions.as_mut_ptr(),
+            n_seq_id: self.n_seqs.as_mut_ptr(),
+            seq_id: self.seq_ptrs.as_mut_ptr(),
+            logits: self.outputs.as_mut_ptr(),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! [`Host`] over llama.cpp: from a [`Setup`] to a target and whatever its drafter asks for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use foretoken_drafter::{DraftError, Drafter, Host, LanguageModel, ModelSpec, TargetInfo};
+
+use super::context::{default_threads, Context, ContextOptions};
+use super::model::{LoadOptions, Model};
+use super::scorer::Scorer;
+use super::LlamaError;
+use crate::config::{Setup, TargetSetup};
+use crate::registry::Registry;
+
+/// Opens models for the engine and its drafters, all with the target's settings unless told otherwise.
+pub struct LlamaHost<'a> {
+    registry: &'a Registry,
+    target: Arc<Model>,
+    load: LoadOptions,
+    context: ContextOptions,
+    base: PathBuf,
+}
+
+impl<'a> LlamaHost<'a> {
+    /// Load the target of `setup`.
+    ///
+    /// # Errors
+    /// The model cannot be loaded.
+    pub fn load(setup: &Setup, registry: &'a Registry) -> Result<LlamaHost<'a>, LlamaError> {
+        let load = load_options(&setup.target);
+        let target = Model::load(&setup.target.model, &load)?;
+        let context = context_options(setup, &target);
+        Ok(LlamaHost { registry, target, load, context, base: setup.base.clone() })
+    }
+
+    /// The target's weights and vocabulary.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.target
+    }
+
+    /// How contexts are made.
+    pub fn context_options(&self) -> &ContextOptions {
+        &self.context
+    }
+
+    /// A fresh context of the target.
+    ///
+    /// # Errors
+    /// llama.cpp cannot make it.
+    pub fn open_target(&self) -> Result<Scorer, LlamaError> {
+        Ok(Scorer::new(Context::new(self.target.clone(), &self.context)?))
+    }
+}
+
+impl Host for LlamaHost<'_> {
+    fn target(&self) -> TargetInfo {
+        TargetInfo {
+            n_vocab: self.target.n_vocab(),
+            n_embd: usize::try_from(self.target.inner().n_embd()).unwrap_or(0),
+            n_layer: self.target.inner().n_layer() as usize,
+            n_ctx: self.context.n_ctx,
+        }
+    }
+
+    fn open_model(&mut self, spec: &ModelSpec) -> Result<Box<dyn LanguageModel>, DraftError> {
+        let path = self.resolve(&spec.path);
+        let load = LoadOptions {
+            gpu_layers: spec.gpu_layers.or(self.load.gpu_layers),
+            device: spec.device.clone().or_else(|| self.load.device.clone()),
+            ..self.load.clone()
+        };
+        let model = Model::load(&path, &load).map_err(DraftError::settings)?;
+        if let Some(difference) = self.target.vocabulary_difference(&model) {
+            return Err(DraftError::settings(format!(
+                "{} has another vocabulary than the target: {difference}; use a model of the target's family",
+                path.display()
+            )));
+        }
+        let options = ContextOptions {
+            threads: spec.threads.map_or(self.context.threads, |n| n as usize),
+            ..self.context.clone()
+        };
+        let context = Context::new(model, &options).map_err(DraftError::settings)?;
+        Ok(Box::new(Scorer::new(context)))
+    }
+
+    fn build(&mut self, kind: &str, settings: &str) -> Result<Box<dyn Drafter>, DraftError> {
+        let registry = self.registry;
+        registry.build(kind, settings, self)
+    }
+
+    fn resolve(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
+    }
+}
+
+fn load_options(target: &TargetSetup) -> LoadOptions {
+    LoadOptions {
+        gpu_layers: target.gpu_layers,
+        device: target.device.clone(),
+        mmap: target.mmap,
+        mlock: target.mlock,
+        repack: target.repack,
+    }
+}
+
+/// Unless the configuration says otherwise: the context the model was trained for, up to 4,096.
+const DEFAULT_CONTEXT: usize = 4096;
+
+fn context_options(setup: &Setup, model: &Model) -> ContextOptions {
+    let trained = model.n_ctx_train().max(1);
+    ContextOptions {
+        n_ctx: setup.target.context.unwrap_or_else(|| trained.min(DEFAULT_CONTEXT)),
+        max_nodes: setup.shape.max_nodes,
+        max_leaves: if setup.shape.width > 1 { setup.shape.max_nodes } else { 1 },
+        threads: setup.target.threads.map_or_else(default_threads, |n| n as usize),
+        type_k: setup.target.kv_type,
+        type_v: setup.target.kv_type,
+        flash_attention: setup.target.flash_attention,
+    }
+}

@@ -1,0 +1,78 @@
+//! The only place that names llama.cpp.
+//!
+//! It loads models ([`model`]), owns contexts ([`context`]), keeps track of what they hold
+//! ([`cache`]) and offers the sum of it as a [`LanguageModel`](foretoken_drafter::LanguageModel)
+//! ([`scorer`]). Whatever makes llama.cpp abort is checked here first; whatever it says on its log is
+//! kept, so that an error can give the reason.
+
+pub mod cache;
+pub mod context;
+pub mod host;
+mod log;
+pub mod model;
+pub mod scorer;
+
+use std::sync::OnceLock;
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+
+/// Why llama.cpp could not do something.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LlamaError {
+    /// The model file cannot be loaded.
+    #[error("cannot load {path}: {reason}")]
+    Load {
+        /// The file.
+        path: String,
+        /// What llama.cpp's log said last.
+        reason: String,
+    },
+    /// Context settings that llama.cpp refuses.
+    #[error("cannot create a context for {path}: {reason}")]
+    Context {
+        /// The model.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No such device.
+    #[error("there is no device `{name}`; this build sees: {known}")]
+    UnknownDevice {
+        /// As given.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// Text that cannot be tokenised.
+    #[error("cannot tokenise the text: {0}")]
+    Tokenise(String),
+    /// A decode failed.
+    #[error("llama.cpp could not decode a batch of {tokens} tokens (code {code}){reason}")]
+    Decode {
+        /// Tokens in the batch.
+        tokens: usize,
+        /// What `llama_decode` returned.
+        code: i32,
+        /// What the log said, after a colon; or nothing.
+        reason: String,
+    },
+}
+
+/// Initialise llama.cpp once per process. Its log goes to a small ring of lines, kept for errors.
+pub fn backend() -> &'static LlamaBackend {
+    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
+    BACKEND.get_or_init(|| {
+        log::install();
+        match LlamaBackend::init() {
+            Ok(backend) => backend,
+            // It fails only if it was initialised before, which this cell rules out.
+            Err(error) => unreachable!("llama.cpp backend: {error}"),
+        }
+    })
+}
+
+/// Pass llama.cpp's log through to stderr as well.
+pub fn show_log(on: bool) {
+    log::show(on);
+}

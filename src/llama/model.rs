@@ -1,0 +1,240 @@
+//! A loaded GGUF model: weights and vocabulary, shared by every context made from it.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use foretoken_drafter::Token;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_sys_2 as sys;
+
+use super::{backend, log, LlamaError};
+use crate::text::Vocabulary;
+
+/// How to load a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadOptions {
+    /// Layers to keep on the GPU; `None`: all, if this build has a GPU backend.
+    pub gpu_layers: Option<u32>,
+    /// Run on this device only.
+    pub device: Option<String>,
+    /// Map the file instead of reading it.
+    pub mmap: bool,
+    /// Lock the weights in memory.
+    pub mlock: bool,
+    /// Let the CPU backend rearrange weights for speed; the rearranged copy is not memory-mapped.
+    pub repack: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions { gpu_layers: None, device: None, mmap: true, mlock: false, repack: true }
+    }
+}
+
+/// Weights and vocabulary.
+pub struct Model {
+    inner: LlamaModel,
+    path: PathBuf,
+}
+
+impl Model {
+    /// Load `path`. Check the file with [`crate::llama::gguf`] first: a broken one is caught there
+    /// with a better message, and a few would make llama.cpp abort.
+    ///
+    /// # Errors
+    /// llama.cpp cannot load it, or the device does not exist.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<Model>, LlamaError> {
+        backend();
+        let fail = |reason: String| LlamaError::Load { path: path.display().to_string(), reason };
+        let c_path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| fail(e.to_string()))?;
+        let mut devices = match &options.device {
+            Some(name) => vec![device(name)?, std::ptr::null_mut()],
+            None => Vec::new(),
+        };
+        // SAFETY: a plain constructor of a C struct.
+        let mut params = unsafe { sys::llama_model_default_params() };
+        if let Some(layers) = options.gpu_layers {
+            params.n_gpu_layers = i32::try_from(layers).unwrap_or(i32::MAX);
+        }
+        if !devices.is_empty() {
+            params.devices = devices.as_mut_ptr();
+        }
+        params.use_extra_bufts = options.repack;
+        params.load_mode = match (options.mmap, options.mlock) {
+            (true, false) => sys::LLAMA_LOAD_MODE_MMAP,
+            (true, true) => sys::LLAMA_LOAD_MODE_MMAP_MLOCK,
+            (false, true) => sys::LLAMA_LOAD_MODE_MLOCK,
+            (false, false) => sys::LLAMA_LOAD_MODE_NONE,
+        };
+        log::clear();
+        // SAFETY: the path is NUL-terminated, and it and the device list outlive the call.
+        let model = unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), params) };
+        let Some(model) = std::ptr::NonNull::new(model) else {
+            return Err(fail(log::last_errors().unwrap_or_else(|| "llama.cpp gives no reason".to_owned())));
+        };
+        // SAFETY: LlamaModel is a transparent wrapper of this very pointer and takes over its
+        // ownership. Its own constructor cannot be used, for it hides `use_extra_bufts`.
+        let inner = unsafe { std::mem::transmute::<std::ptr::NonNull<sys::llama_model>, LlamaModel>(model) };
+        Ok(Arc::new(Model { inner, path: path.to_owned() }))
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What llama-cpp-2 offers of a model.
+    pub fn inner(&self) -> &LlamaModel {
+        &self.inner
+    }
+
+    /// Number of tokens in the vocabulary.
+    pub fn n_vocab(&self) -> usize {
+        usize::try_from(self.inner.n_vocab()).unwrap_or(0)
+    }
+
+    /// Context length that the model was trained for.
+    pub fn n_ctx_train(&self) -> usize {
+        self.inner.n_ctx_train() as usize
+    }
+
+    /// Whether the state of a text cannot be cut back to an earlier token.
+    pub fn is_recurrent(&self) -> bool {
+        self.inner.is_recurrent() || self.inner.is_hybrid()
+    }
+
+    /// A metadata value as text.
+    pub fn meta(&self, key: &str) -> Option<String> {
+        self.inner.meta_val_str(key).ok()
+    }
+
+    /// The tokens of `text`. `special`: add a beginning-of-text token where the model wants one, and
+    /// read special tokens written out in the text as such.
+    ///
+    /// # Errors
+    /// The text is longer than llama.cpp can count.
+    pub fn tokenise(&self, text: &str, special: bool) -> Result<Vec<Token>, LlamaError> {
+        let len = i32::try_from(text.len()).map_err(|_| LlamaError::Tokenise("more than 2 GiB of text".to_owned()))?;
+        let mut tokens: Vec<i32> = vec![0; text.len() + 8];
+        loop {
+            let room = i32::try_from(tokens.len()).unwrap_or(i32::MAX);
+            // SAFETY: both buffers are as long as the lengths passed with them.
+            let n = unsafe {
+                sys::llama_tokenize(
+                    self.vocab(),
+                    text.as_ptr().cast(),
+                    len,
+                    tokens.as_mut_ptr(),
+                    room,
+                    special,
+                    special,
+                )
+            };
+            match usize::try_from(n) {
+                Ok(n) => {
+                    tokens.truncate(n);
+                    return Ok(tokens.into_iter().map(|t| t as Token).collect());
+                }
+                Err(_) if n == i32::MIN => return Err(LlamaError::Tokenise("too many tokens".to_owned())),
+                Err(_) => tokens.resize(n.unsigned_abs() as usize, 0),
+            }
+        }
+    }
+
+    /// The vocabulary entry of `token`, as it stands in the file.
+    pub fn token_text(&self, token: Token) -> Vec<u8> {
+        if token as usize >= self.n_vocab() {
+            return Vec::new();
+        }
+        // SAFETY: the token is in range (others would abort), and the string lives as long as the model.
+        unsafe { std::ffi::CStr::from_ptr(sys::llama_vocab_get_text(self.vocab(), token as i32)) }.to_bytes().to_vec()
+    }
+
+    /// What makes two vocabularies different, or `None`: they are the same token by token.
+    pub fn vocabulary_difference(&self, other: &Model) -> Option<String> {
+        let (a, b) = (self.n_vocab(), other.n_vocab());
+        let differs = (0..a.min(b) as Token).find(|&t| self.token_text(t) != other.token_text(t));
+        if let Some(token) = differs {
+            let show = |m: &Model| String::from_utf8_lossy(&m.token_text(token)).into_owned();
+            let (mine, theirs) = (show(self), show(other));
+            return Some(format!("token {token} is {theirs:?} there but {mine:?} in the target"));
+        }
+        if a != b {
+            return Some(format!("it has {b} tokens, the target {a}"));
+        }
+        let specials = |m: &Model| {
+            // SAFETY: the vocabulary lives as long as the model.
+            unsafe { (sys::llama_vocab_bos(m.vocab()), sys::llama_vocab_eos(m.vocab())) }
+        };
+        (specials(self) != specials(other)).then(|| {
+            format!("its beginning and end tokens are {:?}, the target's {:?}", specials(other), specials(self))
+        })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
+        // SAFETY: LlamaModel is a transparent wrapper of this pointer.
+        unsafe { std::mem::transmute_copy::<LlamaModel, *mut sys::llama_model>(&self.inner) }
+    }
+
+    fn vocab(&self) -> *const sys::llama_vocab {
+        // SAFETY: the model is loaded; its vocabulary lives as long as it.
+        unsafe { sys::llama_model_get_vocab(self.as_ptr()) }
+    }
+}
+
+impl Vocabulary for Model {
+    fn piece(&self, token: Token) -> Vec<u8> {
+        if token as usize >= self.n_vocab() {
+            return Vec::new();
+        }
+        let mut bytes = vec![0u8; 64];
+        loop {
+            let room = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+            // SAFETY: the token is in range and the buffer as long as said.
+            let n = unsafe {
+                sys::llama_token_to_piece(self.vocab(), token as i32, bytes.as_mut_ptr().cast(), room, 0, false)
+            };
+            match usize::try_from(n) {
+                Ok(n) => {
+                    bytes.truncate(n);
+                    return bytes;
+                }
+                Err(_) => bytes.resize(n.unsigned_abs() as usize, 0),
+            }
+        }
+    }
+
+    fn is_end(&self, token: Token) -> bool {
+        // SAFETY: the token is in range.
+        (token as usize) < self.n_vocab() && unsafe { sys::llama_vocab_is_eog(self.vocab(), token as i32) }
+    }
+}
+
+/// Names of the devices that this build can use.
+pub fn device_names() -> Vec<String> {
+    backend();
+    // SAFETY: indices below the count are valid, and names are static strings.
+    unsafe {
+        (0..sys::ggml_backend_dev_count())
+            .map(|i| std::ffi::CStr::from_ptr(sys::ggml_backend_dev_name(sys::ggml_backend_dev_get(i))))
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
+    }
+}
+
+/// Whether this build has a GPU backend at all.
+pub fn has_gpu() -> bool {
+    backend().supports_gpu_offload()
+}
+
+fn device(name: &str) -> Result<sys::ggml_backend_dev_t, LlamaError> {
+    let unknown = || LlamaError::UnknownDevice { name: name.to_owned(), known: device_names().join(", ") };
+    let c_name = CString::new(name).map_err(|_| unknown())?;
+    // SAFETY: the name is NUL-terminated; null means that there is none.
+    let device = unsafe { sys::ggml_backend_dev_by_name(c_name.as_ptr()) };
+    if device.is_null() {
+        return Err(unknown());
+    }
+    Ok(device)
+}

@@ -1,0 +1,109 @@
+//! A context with its [`TreeCache`]: the target or a draft model as a [`LanguageModel`].
+
+use foretoken_drafter::{DraftError, LanguageModel, NodeId, Scores, SeqId, Token, TokenTree};
+
+use super::cache::{Entry, TreeCache};
+use super::context::Context;
+use super::LlamaError;
+
+/// Scores token trees with a llama.cpp context. One text at a time: another one replaces it, apart
+/// from the prefix they share.
+pub struct Scorer {
+    context: Context,
+    cache: TreeCache,
+}
+
+/// A context that lacks at most this many tokens catches up in the pass that scores the tree.
+const CATCH_UP: usize = 64;
+
+impl Scorer {
+    /// Score with `context`, which must be fresh.
+    pub fn new(context: Context) -> Scorer {
+        let cache = TreeCache::new(context.n_seqs());
+        Scorer { context, cache }
+    }
+
+    /// The context.
+    pub fn context(&mut self) -> &mut Context {
+        &mut self.context
+    }
+
+    /// Bring the cache to `wanted`, decoding what is missing if it is more than `slack` tokens.
+    fn keep(&mut self, wanted: &[Token], root: Token, slack: usize) -> Result<(), LlamaError> {
+        let calls = self.cache.keep_prefix(wanted, root);
+        if !self.context.call(&calls) {
+            // The model cannot go back to an earlier token: begin anew.
+            self.context.clear();
+            self.cache.clear();
+        }
+        if wanted.len() - self.cache.len() <= slack {
+            return Ok(());
+        }
+        for chunk in wanted[self.cache.len()..].chunks(self.context.n_batch()) {
+            let (start, main) = (self.cache.len(), self.cache.main());
+            let entry =
+                |(i, &token): (usize, &Token)| Entry { token, position: start + i, seqs: vec![main], output: false };
+            let batch: Vec<Entry> = chunk.iter().enumerate().map(entry).collect();
+            self.decode(&batch)?;
+            self.cache.extend(chunk);
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, batch: &[Entry]) -> Result<(), LlamaError> {
+        self.context.decode(batch).inspect_err(|_| {
+            let calls = self.cache.reset();
+            if !self.context.call(&calls) {
+                self.context.clear();
+                self.cache.clear();
+            }
+        })
+    }
+}
+
+impl LanguageModel for Scorer {
+    fn score(
+        &mut self,
+        _seq: SeqId,
+        context: &[Token],
+        tree: &TokenTree,
+        new: &[NodeId],
+    ) -> Result<Scores<'_>, DraftError> {
+        let Some((&root, before)) = context.split_last() else {
+            return Err(DraftError::failed("there is no text to score"));
+        };
+        let n_vocab = self.n_vocab();
+        if let Some(foreign) = context.iter().find(|&&token| token as usize >= n_vocab) {
+            return Err(DraftError::failed(format!("token {foreign} is not in the vocabulary of {n_vocab}")));
+        }
+        let slack = if new.is_empty() { 0 } else { CATCH_UP };
+        self.keep(before, root, slack).map_err(DraftError::failed)?;
+        if new.is_empty() {
+            return Ok(Scores::new(Vec::new()));
+        }
+        let tail = &context[self.cache.len()..];
+        let Ok(growth) = self.cache.grow(tail, tree, new) else {
+            let most = self.context.n_seqs();
+            return Err(DraftError::failed(format!("the tree has more leaves than this context allows ({most})")));
+        };
+        if !self.context.call(&growth.calls) {
+            return Err(DraftError::failed("the model cannot branch; set speculation.width = 1"));
+        }
+        self.decode(&growth.batch).map_err(DraftError::failed)?;
+        let rows: Option<Vec<&[f32]>> = growth.rows.iter().map(|&row| self.context.logits(row)).collect();
+        rows.map(Scores::new).ok_or_else(|| DraftError::failed("llama.cpp returned no logits"))
+    }
+
+    fn n_vocab(&self) -> usize {
+        self.context.model().n_vocab()
+    }
+
+    fn n_ctx(&self) -> usize {
+        self.context.n_ctx()
+    }
+
+    fn end(&mut self, _seq: SeqId) {
+        self.context.clear();
+        self.cache.clear();
+    }
+}

@@ -1,0 +1,79 @@
+//! Drafter kind → build function: the only list of built-in drafters, and where a plug-in adds its
+//! own.
+
+use foretoken_drafter::{Build, DraftError, Drafter, Host};
+
+use crate::config::{did_you_mean, explain};
+
+/// The kinds of drafters that a configuration can name.
+pub struct Registry {
+    kinds: Vec<Kind>,
+}
+
+/// A kind of drafter.
+#[derive(Clone)]
+pub struct Kind {
+    /// As named in a configuration.
+    pub name: &'static str,
+    /// One line for `foretoken list`.
+    pub about: &'static str,
+    build: Build,
+}
+
+impl Registry {
+    /// Every drafter that comes with foretoken.
+    pub fn builtin() -> Registry {
+        Registry { kinds: Vec::new() }.with("none", "plain decoding, one token a pass", none).with(
+            "model",
+            "a smaller GGUF with the same vocabulary drafts, as a chain or a tree",
+            foretoken_drafter_model::build,
+        )
+    }
+
+    /// Add a drafter, or replace the one of that name.
+    pub fn with(mut self, name: &'static str, about: &'static str, build: Build) -> Registry {
+        self.kinds.retain(|kind| kind.name != name);
+        self.kinds.push(Kind { name, about, build });
+        self
+    }
+
+    /// Every kind, in the order in which they were added.
+    pub fn kinds(&self) -> &[Kind] {
+        &self.kinds
+    }
+
+    /// Build a drafter.
+    ///
+    /// # Errors
+    /// The kind is unknown (the message names the nearest one), or its settings are wrong.
+    pub fn build(&self, kind: &str, settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
+        let Some(found) = self.kinds.iter().find(|k| k.name == kind) else {
+            let names: Vec<&str> = self.kinds.iter().map(|k| k.name).collect();
+            return Err(DraftError::settings(format!("unknown drafter `{kind}`{}", did_you_mean(kind, &names))));
+        };
+        (found.build)(settings, host).map_err(|error| match error {
+            DraftError::Settings(message) => DraftError::settings(format!("drafter `{kind}`: {}", explain(&message))),
+            other => other,
+        })
+    }
+}
+
+/// The drafter that never guesses.
+struct Plain;
+
+impl Drafter for Plain {
+    fn draft(
+        &mut self,
+        _: &foretoken_drafter::DraftRequest<'_>,
+        _: &mut foretoken_drafter::TokenTree,
+    ) -> Result<(), DraftError> {
+        Ok(())
+    }
+}
+
+fn none(settings: &str, _: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
+    match settings.trim() {
+        "" => Ok(Box::new(Plain)),
+        _ => Err(DraftError::settings("it takes no settings")),
+    }
+}
