@@ -14,5 +14,6 @@ pub mod llama;
 pub mod registry;
 pub mod sampler;
 pub mod stats;
+pub mod testkit;
 pub mod text;
 pub mod verify;

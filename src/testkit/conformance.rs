@@ -1,0 +1,155 @@
+//! What every drafter must pass, whatever it guesses: the text is the target's own.
+
+use std::sync::atomic::AtomicBool;
+
+use foretoken_drafter::{Drafter, Law, Shape, Token};
+
+use super::chi_squared::ChiSquared;
+use super::toy::ToyModel;
+use crate::engine::Engine;
+use crate::generate::{generate, Generation, Limits, Stop};
+use crate::sampler::Sampling;
+use crate::text::Vocabulary;
+
+/// Run every check with drafters that `build` makes for a toy target.
+///
+/// # Errors
+/// The first check that failed, and how.
+pub fn check(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>) -> Result<(), String> {
+    for shape in SHAPES {
+        greedy_text_is_plain_text(build, shape)?;
+    }
+    end_of_generation_inside_a_branch(build)?;
+    full_context(build)?;
+    for shape in [CHAIN, TREE] {
+        sampled_law_is_the_targets(build, shape, 200_000)?;
+    }
+    Ok(())
+}
+
+/// A chain of 4.
+pub const CHAIN: Shape = Shape { max_nodes: 4, depth: 4, width: 1 };
+/// A tree of 12.
+pub const TREE: Shape = Shape { max_nodes: 12, depth: 4, width: 3 };
+/// Budget 0, 1, chain, tree and huge.
+const SHAPES: [Shape; 5] = [
+    Shape { max_nodes: 0, depth: 0, width: 1 },
+    Shape { max_nodes: 1, depth: 1, width: 1 },
+    CHAIN,
+    TREE,
+    Shape { max_nodes: 255, depth: 64, width: 8 },
+];
+
+fn greedy_text_is_plain_text(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>, shape: Shape) -> Result<(), String> {
+    let target = ToyModel::new(48, 3, 6.0, 11);
+    let plain = run(&target, None, Sampling::GREEDY, shape, 2_000, 0)?;
+    let drafted = run(&target, Some(build(&target)), Sampling::GREEDY, shape, 2_000, 0)?;
+    match plain.tokens.iter().zip(&drafted.tokens).position(|(a, b)| a != b) {
+        None if plain.tokens.len() == drafted.tokens.len() => Ok(()),
+        at => Err(format!("greedy text differs from plain text with {shape:?}, at token {at:?}")),
+    }
+}
+
+fn end_of_generation_inside_a_branch(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>) -> Result<(), String> {
+    // Seeds differ in where their text ends, hence in where in a branch it ends.
+    for seed in 0..40 {
+        let target = ToyModel::new(12, 2, 6.0, seed);
+        let limits = Limits { max_tokens: 300, stop: Vec::new(), ignore_end: false };
+        let with = |drafter| generation(&target, drafter, Sampling::GREEDY, TREE, &limits, 0);
+        let (plain, drafted) = (with(None)?, with(Some(build(&target)))?);
+        if plain.tokens != drafted.tokens || plain.stop != drafted.stop {
+            return Err(format!("a text that ends by itself differs (toy seed {seed})"));
+        }
+    }
+    Ok(())
+}
+
+fn full_context(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>) -> Result<(), String> {
+    for n_ctx in PROMPT.len()..PROMPT.len() + 12 {
+        let target = ToyModel::new(48, 3, 6.0, 11).with_context(n_ctx);
+        let plain = run(&target, None, Sampling::GREEDY, TREE, 100, 0)?;
+        let drafted = run(&target, Some(build(&target)), Sampling::GREEDY, TREE, 100, 0)?;
+        if plain.tokens != drafted.tokens || drafted.stop != Stop::ContextFull {
+            return Err(format!("a context of {n_ctx} tokens is not filled as by plain decoding"));
+        }
+    }
+    Ok(())
+}
+
+/// Draw `n` tokens at temperature 1 and compare how each follows the one before with the toy's law.
+///
+/// # Errors
+/// They contradict it with p < 1e-6.
+pub fn sampled_law_is_the_targets(
+    build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>,
+    shape: Shape,
+    n: usize,
+) -> Result<(), String> {
+    let target = ToyModel::new(8, 1, 3.0, 5);
+    let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+    let tokens = run(&target, Some(build(&target)), sampling.clone(), shape, n, 1)?.tokens;
+    let chi = follows(&target, &sampling, &tokens);
+    match chi.contradicts() {
+        true => Err(format!("sampled text does not follow the target's law with {shape:?}: {:.1} sigma", chi.z())),
+        false => Ok(()),
+    }
+}
+
+/// How well `tokens` follow the law of a toy of order 1.
+pub fn follows(target: &ToyModel, sampling: &Sampling, tokens: &[Token]) -> ChiSquared {
+    let n_vocab = target.logits(&[]).len();
+    let mut counts = vec![vec![0u64; n_vocab]; n_vocab];
+    for pair in tokens.windows(2) {
+        counts[pair[0] as usize][pair[1] as usize] += 1;
+    }
+    let mut chi = ChiSquared::default();
+    for (previous, counts) in counts.iter().enumerate() {
+        let law = sampling.dist(&target.logits(&[previous as Token]), &[], &[]);
+        let law: Vec<f64> = (0..n_vocab as Token).map(|token| law.p(token)).collect();
+        chi.add(counts, &law);
+    }
+    chi
+}
+
+const PROMPT: [Token; 5] = [1, 2, 3, 1, 2];
+
+/// Generate `n` tokens from a toy, whatever they are.
+///
+/// # Errors
+/// The engine failed.
+pub fn run(
+    target: &ToyModel,
+    drafter: Option<Box<dyn Drafter>>,
+    sampling: Sampling,
+    shape: Shape,
+    n: usize,
+    seed: u64,
+) -> Result<Generation, String> {
+    let limits = Limits { max_tokens: n, stop: Vec::new(), ignore_end: true };
+    generation(target, drafter, sampling, shape, &limits, seed)
+}
+
+fn generation(
+    target: &ToyModel,
+    drafter: Option<Box<dyn Drafter>>,
+    sampling: Sampling,
+    shape: Shape,
+    limits: &Limits,
+    seed: u64,
+) -> Result<Generation, String> {
+    let mut engine = Engine::new(Box::new(target.clone()), drafter, sampling, shape, seed);
+    generate(&mut engine, &Silent, &PROMPT, limits, &AtomicBool::new(false), &mut |_| true).map_err(|e| e.to_string())
+}
+
+/// A vocabulary without text, whose token 0 ends the generation.
+struct Silent;
+
+impl Vocabulary for Silent {
+    fn piece(&self, _: Token) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn is_end(&self, token: Token) -> bool {
+        token == 0
+    }
+}

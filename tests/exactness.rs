@@ -1,0 +1,218 @@
+//! Level 1: the law of whole rounds by exact enumeration, through the shipped tree and verifier.
+//!
+//! For random target and draft laws over a tiny vocabulary every outcome of drafting and verifying is
+//! visited with its probability. The law of the emitted tokens, continued from the target where a
+//! round ends early, must equal the target's own.
+
+use std::collections::HashMap;
+
+use foretoken::testkit::enumerate::{for_each_outcome, AllDice};
+use foretoken::verify::verify;
+use foretoken_drafter::{Dice, Dist, NodeId, Shape, Token, TokenTree};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Random laws by path, made when first asked for and the same ever after.
+struct Laws {
+    n_vocab: usize,
+    seed: u64,
+}
+
+impl Laws {
+    fn rng(&self, path: &[Token], salt: u64) -> StdRng {
+        let key = path.iter().fold(self.seed.wrapping_mul(31) + salt, |k, &t| k.wrapping_mul(1009) + u64::from(t) + 1);
+        StdRng::seed_from_u64(key)
+    }
+
+    /// Peaked to flat, now and then with zeros.
+    fn random(&self, rng: &mut StdRng) -> Vec<f64> {
+        let sharpness = rng.random_range(0.3..4.0);
+        let mut weights: Vec<f64> = (0..self.n_vocab).map(|_| rng.random::<f64>().powf(sharpness) + 1e-3).collect();
+        if rng.random_bool(0.3) {
+            let zero = rng.random_range(0..self.n_vocab);
+            weights[zero] = 0.0;
+        }
+        weights
+    }
+
+    fn p(&self, path: &[Token]) -> Dist {
+        dist(&self.random(&mut self.rng(path, 0)))
+    }
+
+    /// Resembles p more or less.
+    fn q(&self, path: &[Token], drafter: u64) -> Dist {
+        let mut rng = self.rng(path, 1 + drafter);
+        let share = rng.random::<f64>();
+        let (p, noise) = (self.p(path), self.random(&mut rng));
+        let mixed = |t: usize| (1.0 - share) * p.p(t as Token) + share * noise[t] / noise.iter().sum::<f64>();
+        dist(&(0..self.n_vocab).map(mixed).collect::<Vec<_>>())
+    }
+}
+
+fn dist(weights: &[f64]) -> Dist {
+    Dist::from_weights(weights.iter().enumerate().map(|(t, &w)| (t as Token, w))).expect("some weight is positive")
+}
+
+/// Emits a law: probability by emitted tokens, and the mean number of accepted ones.
+fn enumerate(laws: &Laws, shape: Shape, grow: &dyn Fn(&Laws, &mut TokenTree)) -> (HashMap<Vec<Token>, f64>, f64) {
+    let mut emitted: HashMap<Vec<Token>, f64> = HashMap::new();
+    let mut accepted = 0.0;
+    let total = for_each_outcome(|dice: &AllDice| {
+        let mut tree = TokenTree::new(laws.n_vocab, Box::new(dice.clone()));
+        tree.begin(0, shape);
+        grow(laws, &mut tree);
+        let (mut coins, mut tokens) = (dice.clone(), dice.clone());
+        let mut p = |node: NodeId| laws.p(&tree.path(node));
+        let verdict = verify(&tree, &mut p, &mut coins as &mut dyn Dice, &mut tokens);
+        let mut text: Vec<Token> = verdict.accepted.iter().map(|&n| tree.token(n)).collect();
+        text.push(verdict.token);
+        let probability = dice.probability();
+        accepted += probability * verdict.accepted.len() as f64;
+        *emitted.entry(text).or_default() += probability;
+        probability
+    });
+    assert!((total - 1.0).abs() < 1e-9, "probabilities sum to {total}");
+    (emitted, accepted)
+}
+
+/// Largest difference to the target's law over all texts of `len` tokens.
+fn error(laws: &Laws, emitted: &HashMap<Vec<Token>, f64>, len: usize) -> f64 {
+    let mut worst: f64 = 0.0;
+    let mut texts: Vec<Vec<Token>> = vec![Vec::new()];
+    for _ in 0..len {
+        texts = texts
+            .iter()
+            .flat_map(|text| (0..laws.n_vocab as Token).map(move |t| [text.as_slice(), &[t]].concat()))
+            .collect();
+    }
+    for text in &texts {
+        let step: Vec<f64> = (0..len).map(|i| laws.p(&text[..i]).p(text[i])).collect();
+        let wanted: f64 = step.iter().product();
+        let got: f64 =
+            (1..=len).map(|i| emitted.get(&text[..i]).unwrap_or(&0.0) * step[i..].iter().product::<f64>()).sum();
+        worst = worst.max((got - wanted).abs());
+    }
+    worst
+}
+
+/// Children by a random plan that depends on the path: fixed ones, draws from one or two laws, before
+/// or after each other, in any number.
+fn by_plan(laws: &Laws, tree: &mut TokenTree) {
+    let mut next = 0;
+    while let Some(node) = tree.ids().nth(next) {
+        next += 1;
+        let path = tree.path(node);
+        let mut rng = laws.rng(&path, 77);
+        for step in 0..rng.random_range(1..=3) {
+            if rng.random_bool(0.5) {
+                let token = rng.random_range(0..laws.n_vocab) as Token;
+                tree.add(node, token, rng.random());
+            } else {
+                let n = rng.random_range(1..=2);
+                let _ = tree.sample(node, laws.q(&path, step), n);
+            }
+        }
+    }
+}
+
+/// As a draft model grows it, best first: where the tree grows depends on what was drawn elsewhere.
+fn best_first(laws: &Laws, tree: &mut TokenTree) {
+    loop {
+        let nodes = tree.next_to_expand();
+        if nodes.is_empty() {
+            return;
+        }
+        for node in nodes {
+            let path = tree.path(node);
+            let q = laws.q(&path, 0);
+            if tree.width() > 1 {
+                let best = q.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("a law has a token");
+                tree.add(node, best.0, best.1 as f32);
+            }
+            let _ = tree.sample(node, q, 1);
+        }
+    }
+}
+
+#[test]
+fn every_mix_of_fixed_and_drawn_children_is_exact() {
+    let mut kinds = [0; 3];
+    for seed in 0..1_200 {
+        let laws = Laws { n_vocab: 2 + seed as usize % 3, seed };
+        let depth = if laws.n_vocab == 2 { 3 } else { 2 };
+        let shape = Shape { max_nodes: 4 + seed as usize % 2, depth, width: 2 };
+        let (emitted, _) = enumerate(&laws, shape, &by_plan);
+        let error = error(&laws, &emitted, depth + 1);
+        assert!(error < 1e-12, "seed {seed}: error {error:e}");
+        let mut tree = TokenTree::new(laws.n_vocab, Box::new(FirstChoice));
+        tree.begin(0, shape);
+        by_plan(&laws, &mut tree);
+        let drawn = tree.ids().skip(1).filter(|&n| tree.draw(n).is_some()).count();
+        kinds[if drawn == 0 {
+            0
+        } else if drawn == tree.len() - 1 {
+            1
+        } else {
+            2
+        }] += 1;
+    }
+    assert!(kinds.iter().all(|&n| n > 50), "all fixed, all drawn, mixed: {kinds:?}");
+}
+
+struct FirstChoice;
+impl Dice for FirstChoice {
+    fn pick(&mut self, _: &[f64]) -> usize {
+        0
+    }
+}
+
+#[test]
+fn growing_where_draws_look_promising_is_exact() {
+    for seed in 0..400 {
+        let laws = Laws { n_vocab: 3, seed: 10_000 + seed };
+        let width = 1 + seed as usize % 2;
+        let shape = Shape { max_nodes: 5, depth: 3, width };
+        let (emitted, _) = enumerate(&laws, shape, &best_first);
+        let error = error(&laws, &emitted, 4);
+        assert!(error < 1e-12, "seed {seed}: error {error:e}");
+    }
+}
+
+/// Block verification (arXiv 2403.10444), straight from its formulas: mean accepted tokens on a chain.
+fn block_verification(laws: &Laws, path: &mut Vec<Token>, depth: usize, pi: f64, reach: f64, h: &mut Vec<f64>) -> f64 {
+    let p = laws.p(path);
+    if path.len() == depth {
+        h.push(pi);
+        // P(tau = i) with the last i such that u_i <= h_i.
+        let (mut rest, mut mean) = (reach, 0.0);
+        for (i, h) in h.iter().enumerate().skip(1).rev() {
+            mean += rest * h * i as f64;
+            rest *= 1.0 - h;
+        }
+        h.pop();
+        return mean;
+    }
+    let q = laws.q(path, 0);
+    let mass: f64 = p.iter().map(|(t, p)| (pi * p - q.p(t)).max(0.0)).sum();
+    h.push(if mass + 1.0 - pi > 0.0 { mass / (mass + 1.0 - pi) } else { 1.0 });
+    let mut mean = 0.0;
+    for (token, drawn) in q.iter() {
+        let pi = (pi * p.p(token) / drawn).min(1.0);
+        path.push(token);
+        mean += block_verification(laws, path, depth, pi, reach * drawn, h);
+        path.pop();
+    }
+    h.pop();
+    mean
+}
+
+#[test]
+fn on_a_chain_it_accepts_as_much_as_block_verification() {
+    for seed in 0..100 {
+        let laws = Laws { n_vocab: 3, seed: 50_000 + seed };
+        let shape = Shape { max_nodes: 3, depth: 3, width: 1 };
+        let (_, accepted) = enumerate(&laws, shape, &best_first);
+        let block = block_verification(&laws, &mut Vec::new(), 3, 1.0, 1.0, &mut Vec::new());
+        assert!((accepted - block).abs() < 1e-12, "seed {seed}: {accepted} against {block}");
+    }
+}
