@@ -38,10 +38,7 @@ impl Trust {
 
     /// Estimated probability that the longest match, if `len` tokens long, is right about the next one.
     pub fn of(&self, len: u32) -> f32 {
-        self.ratio(class(len))
-    }
-
-    fn ratio(&self, class: usize) -> f32 {
+        let class = class(len);
         self.hits[class] / self.trials[class]
     }
 }
@@ -70,14 +67,14 @@ pub fn predict(votes: &[(u32, Token)], trust: &Trust, beliefs: &mut Vec<(Token, 
     }
     let mut n = votes.len();
     while n > 0 {
-        let class = class(votes[n - 1].0);
+        let shortest = votes[n - 1].0;
         // Never quite 0: no number of votes is a proof.
-        let escape = (CAUTION * (1.0 / trust.ratio(class) - 1.0)).max(0.01);
+        let escape = (CAUTION * (1.0 / trust.of(shortest) - 1.0)).max(0.01);
         let scale = 1.0 / (n as f32 + escape);
         for ((_, belief), count) in beliefs.iter_mut().zip(&counts) {
             *belief = (count + escape * *belief) * scale;
         }
-        while n > 0 && self::class(votes[n - 1].0) == class {
+        while n > 0 && class(votes[n - 1].0) == class(shortest) {
             n -= 1;
             counts[slots[n]] -= 1.0;
         }
