@@ -23,11 +23,23 @@ pub struct Kind {
 impl Registry {
     /// Every drafter that comes with foretoken.
     pub fn builtin() -> Registry {
-        Registry { kinds: Vec::new() }.with("none", "plain decoding, one token a pass", none).with(
-            "model",
-            "a smaller GGUF with the same vocabulary drafts, as a chain or a tree",
-            foretoken_drafter_model::build,
-        )
+        Registry { kinds: Vec::new() }
+            .with("none", "plain decoding, one token a pass", none)
+            .with(
+                "model",
+                "a smaller GGUF with the same vocabulary drafts, as a chain or a tree",
+                foretoken_drafter_model::build,
+            )
+            .with(
+                "ngram",
+                "looks up how the text went on when its last tokens occurred before",
+                foretoken_drafter_ngram::build,
+            )
+            .with(
+                "cascade",
+                "several drafters in order; the first that has a guess drafts",
+                foretoken_drafter_cascade::build,
+            )
     }
 
     /// Add a drafter, or replace the one of that name.

@@ -35,6 +35,16 @@ fn model_that_is_often_wrong() {
 }
 
 #[test]
+fn ngram() {
+    check("ngram", "");
+}
+
+#[test]
+fn cascade() {
+    check("cascade", "parts = [{ kind = 'ngram' }, { kind = 'model', model = 'draft' }]");
+}
+
+#[test]
 fn a_bias_of_one_percent_is_found() {
     let target = ToyModel::new(8, 1, 3.0, 5);
     let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };

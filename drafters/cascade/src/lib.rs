@@ -1,0 +1,68 @@
+//! Drafter `cascade`: several drafters in order; each round, the first that has a guess drafts.
+//!
+//! Put the cheap and choosy one first: an n-gram lookup costs microseconds and knows when it knows
+//! nothing, a draft model costs passes but always has a guess. The usual order in llama.cpp's server
+//! too, where it is fixed.
+//!
+//! ```toml
+//! [drafter]
+//! kind = "cascade"
+//! parts = [{ kind = "ngram" }, { kind = "model", model = "draft.gguf" }]
+//! ```
+//!
+//! A combinator is itself a [`Drafter`]: it gets its parts from the host and knows nothing else of
+//! them.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Host, SeqId, TokenTree};
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    parts: Vec<toml::Table>,
+}
+
+/// Build the drafter and its parts.
+///
+/// # Errors
+/// There are fewer than two parts, or one of them cannot be built.
+pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
+    let settings: Settings = toml::from_str(settings).map_err(|e| DraftError::settings(e.message()))?;
+    if settings.parts.len() < 2 {
+        let n = settings.parts.len();
+        return Err(DraftError::settings(format!("parts lists {n} drafters; a cascade needs two or more")));
+    }
+    let build = |mut part: toml::Table| match part.remove("kind") {
+        Some(toml::Value::String(kind)) => host.build(&kind, &part.to_string()),
+        _ => Err(DraftError::settings("each of parts needs a kind, as in { kind = \"ngram\" }")),
+    };
+    Ok(Box::new(Cascade { parts: settings.parts.into_iter().map(build).collect::<Result<_, _>>()? }))
+}
+
+/// The first of its parts that has a guess drafts.
+pub struct Cascade {
+    parts: Vec<Box<dyn Drafter>>,
+}
+
+impl Drafter for Cascade {
+    fn draft(&mut self, request: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
+        for part in &mut self.parts {
+            part.draft(request, tree)?;
+            if !tree.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<(), DraftError> {
+        self.parts.iter_mut().try_for_each(|part| part.commit(commit))
+    }
+
+    fn end(&mut self, seq: SeqId) {
+        self.parts.iter_mut().for_each(|part| part.end(seq));
+    }
+}

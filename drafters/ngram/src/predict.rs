@@ -1,0 +1,149 @@
+//! From the earlier occurrences of a suffix to a belief for each token that may come next.
+//!
+//! Counts alone do not tell how far to trust a match: one occurrence of two tokens says little, one of
+//! twenty says nearly all, and how much differs from text to text. So [`Trust`] learns from the text
+//! itself how often the latest longest match of each length went on rightly, and [`predict`] smooths
+//! the counts of each length with what shorter matches say, to just that degree. Both are pure
+//! arithmetic: they know neither the index nor the tree.
+
+use foretoken_drafter::Token;
+
+/// How often a match of some length is right about the next token: a smoothed ratio of counts,
+/// which forgets slowly.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    hits: [f32; CLASSES],
+    trials: [f32; CLASSES],
+}
+
+impl Default for Trust {
+    /// What is believed before anything is counted, worth [`PRIOR_TRIALS`] trials.
+    fn default() -> Trust {
+        Trust { hits: PRIOR.map(|p| p * PRIOR_TRIALS), trials: [PRIOR_TRIALS; CLASSES] }
+    }
+}
+
+impl Trust {
+    /// The latest occurrence of the longest match, `len` tokens long, was right about the next token,
+    /// or was not.
+    pub fn record(&mut self, len: u32, right: bool) {
+        let class = class(len);
+        self.trials[class] += 1.0;
+        self.hits[class] += f32::from(u8::from(right));
+        if self.trials[class] > MEMORY {
+            self.trials[class] *= 0.5;
+            self.hits[class] *= 0.5;
+        }
+    }
+
+    /// Estimated probability that the longest match, if `len` tokens long, is right about the next one.
+    pub fn of(&self, len: u32) -> f32 {
+        let class = class(len);
+        self.hits[class] / self.trials[class]
+    }
+}
+
+/// Beliefs for the next token, best first, written to `beliefs`: probabilities that sum to less than
+/// one. `votes` are the occurrences as (length of the match, token that followed), longest first;
+/// among equals the earlier in `votes` wins.
+///
+/// From the shortest class of lengths to the longest, with c(t) of the n votes at least that long for
+/// t: P(t) ← (c(t) + κ·P(t)) / (n + κ), starting from 0, where κ = 2·(1 − trust) / trust. Without the
+/// 2 a lone vote would be believed as its length is trusted; but trust is counted over all matches,
+/// the lone and the often confirmed, and the tree takes the likeliest of many estimates. On Rust
+/// sources and technical prose, split into words, the sum of survivals was then 1.3 to 1.5 times what
+/// was accepted, and with the 2 it is 0.9 to 1.05 times.
+pub fn predict(votes: &[(u32, Token)], trust: &Trust, beliefs: &mut Vec<(Token, f32)>) {
+    beliefs.clear();
+    let mut counts = [0.0f32; MAX_VOTES];
+    let mut slots = [0usize; MAX_VOTES];
+    let votes = &votes[..votes.len().min(MAX_VOTES)];
+    for (slot, &(_, token)) in slots.iter_mut().zip(votes) {
+        *slot = beliefs.iter().position(|&(t, _)| t == token).unwrap_or_else(|| {
+            beliefs.push((token, 0.0));
+            beliefs.len() - 1
+        });
+        counts[*slot] += 1.0;
+    }
+    let mut n = votes.len();
+    while n > 0 {
+        let shortest = votes[n - 1].0;
+        // Never quite 0: no number of votes is a proof.
+        let escape = (CAUTION * (1.0 / trust.of(shortest) - 1.0)).max(0.01);
+        let scale = 1.0 / (n as f32 + escape);
+        for ((_, belief), count) in beliefs.iter_mut().zip(&counts) {
+            *belief = (count + escape * *belief) * scale;
+        }
+        while n > 0 && class(votes[n - 1].0) == class(shortest) {
+            n -= 1;
+            counts[slots[n]] -= 1.0;
+        }
+    }
+    // Stable: the token of the longest match goes first among equals.
+    beliefs.sort_by(|a, b| b.1.total_cmp(&a.1));
+}
+
+/// Most votes that are counted.
+pub const MAX_VOTES: usize = 32;
+
+/// Lengths of match that are told apart: 1, 2, 3, 4, 5, 6–7, 8–11, 12–19, 20 and more.
+const CLASSES: usize = 9;
+
+fn class(len: u32) -> usize {
+    match len {
+        0..=5 => len.max(1) as usize - 1,
+        6..=7 => 5,
+        8..=11 => 6,
+        12..=19 => 7,
+        _ => 8,
+    }
+}
+
+const PRIOR: [f32; CLASSES] = [0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9];
+const PRIOR_TRIALS: f32 = 8.0;
+const MEMORY: f32 = 512.0;
+const CAUTION: f32 = 2.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beliefs(votes: &[(u32, Token)]) -> Vec<(Token, f32)> {
+        let mut beliefs = Vec::new();
+        predict(votes, &Trust::default(), &mut beliefs);
+        beliefs
+    }
+
+    #[test]
+    fn a_lone_vote_is_believed_the_more_the_longer_it_is() {
+        let lone = |len| beliefs(&[(len, 7)])[0].1;
+        assert!((1..40).all(|len| lone(len) < Trust::default().of(len) && lone(len) <= lone(len + 1)));
+        assert!(lone(1) < 0.1 && lone(20) > 0.8);
+    }
+
+    #[test]
+    fn more_votes_and_longer_matches_are_believed_more() {
+        let ranked = beliefs(&[(2, 5), (2, 6), (2, 5), (2, 7), (2, 6), (2, 5)]);
+        assert_eq!(ranked.iter().map(|b| b.0).collect::<Vec<_>>(), [5, 6, 7]);
+        assert!(beliefs(&[(2, 5), (2, 5)])[0].1 > beliefs(&[(2, 5)])[0].1);
+        let ranked = beliefs(&[(9, 1), (2, 3), (2, 3)]);
+        assert_eq!(ranked[0].0, 1);
+        assert!(ranked.iter().map(|b| b.1).sum::<f32>() < 1.0);
+    }
+
+    #[test]
+    fn trust_follows_what_happens() {
+        let mut trust = Trust::default();
+        (0..10_000).for_each(|i| trust.record(4, i % 10 == 0));
+        assert!((trust.of(4) - 0.1).abs() < 0.02);
+        assert_eq!(trust.of(3), Trust::default().of(3));
+        (0..10_000).for_each(|_| trust.record(4, false));
+        assert!(trust.of(4) >= 0.0 && beliefs(&[(4, 1)])[0].1.is_finite());
+    }
+
+    #[test]
+    fn no_votes_are_no_beliefs() {
+        assert!(beliefs(&[]).is_empty());
+        assert_eq!(beliefs(&[(3, 1); 100]).len(), 1);
+    }
+}
