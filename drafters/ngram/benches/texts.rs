@@ -2,8 +2,11 @@
 
 #![allow(dead_code, reason = "each user takes the texts it needs")]
 
-/// Each text by its name: `(n tokens) -> tokens`.
-pub const TEXTS: [(&str, fn(usize) -> Vec<u32>); 3] = [("story", story), ("code", code), ("repeated", repeated)];
+/// The first so many tokens of a text.
+pub type Text = fn(usize) -> Vec<u32>;
+
+/// Each text by its name.
+pub const TEXTS: [(&str, Text); 3] = [("story", story), ("code", code), ("repeated", repeated)];
 
 /// Words by Zipf's law (rank r has weight 1/r, 8000 words), with one in eight sentences told before.
 pub fn story(n: usize) -> Vec<u32> {

@@ -6,9 +6,9 @@
 //! matches smoothing longer ones, and grows the tree best first: a chain while the continuations
 //! agree, branches where they do not.
 //!
-//! * [`settings`]: the keys of its table.
-//! * [`drafter`]: the texts, and how the tree grows.
-//! * [`predict`]: from occurrences to beliefs.
+//! * `settings`: the keys of its table.
+//! * `drafter`: the texts, and how the tree grows.
+//! * `predict`: from occurrences to beliefs.
 //! * [`suffixes`]: the index of repetitions, with its caps and its cost.
 //!
 //! After SuffixDecoding (Oliaro et al., arXiv 2411.04975: counts, best first by the product of
@@ -18,9 +18,9 @@
 
 use foretoken_drafter::{DraftError, Drafter, Host};
 
-pub mod drafter;
-pub mod predict;
-pub mod settings;
+mod drafter;
+mod predict;
+mod settings;
 pub mod suffixes;
 
 pub use drafter::NgramDrafter;

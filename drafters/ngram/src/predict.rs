@@ -8,7 +8,7 @@
 
 use foretoken_drafter::Token;
 
-/// How often a lone match of some length is right about the next token: a smoothed ratio of counts,
+/// How often a match of some length is right about the next token: a smoothed ratio of counts,
 /// which forgets slowly.
 #[derive(Clone, Debug)]
 pub struct Trust {
@@ -36,12 +36,9 @@ impl Trust {
         }
     }
 
-    /// Estimated probability that a lone match of `len` tokens is right about the next one.
+    /// Estimated probability that the longest match, if `len` tokens long, is right about the next one.
     pub fn of(&self, len: u32) -> f32 {
-        self.ratio(class(len))
-    }
-
-    fn ratio(&self, class: usize) -> f32 {
+        let class = class(len);
         self.hits[class] / self.trials[class]
     }
 }
@@ -51,8 +48,11 @@ impl Trust {
 /// among equals the earlier in `votes` wins.
 ///
 /// From the shortest class of lengths to the longest, with c(t) of the n votes at least that long for
-/// t: P(t) ← (c(t) + κ·P(t)) / (n + κ), starting from 0. κ = (1 − trust) / trust, so that a lone
-/// vote is believed as often as such votes were right.
+/// t: P(t) ← (c(t) + κ·P(t)) / (n + κ), starting from 0, where κ = 2·(1 − trust) / trust. Without the
+/// 2 a lone vote would be believed as its length is trusted; but trust is counted over all matches,
+/// the lone and the often confirmed, and the tree takes the likeliest of many estimates. On 13 texts
+/// (Rust, Python, prose, dialogues, sums; split into words) the survivals of a tree summed to 1.4 to
+/// 1.6 times what was accepted; with the 2, to 1.0 times on average, 0.7 to 1.25 by text.
 pub fn predict(votes: &[(u32, Token)], trust: &Trust, beliefs: &mut Vec<(Token, f32)>) {
     beliefs.clear();
     let mut counts = [0.0f32; MAX_VOTES];
@@ -67,14 +67,14 @@ pub fn predict(votes: &[(u32, Token)], trust: &Trust, beliefs: &mut Vec<(Token, 
     }
     let mut n = votes.len();
     while n > 0 {
-        let class = class(votes[n - 1].0);
+        let shortest = votes[n - 1].0;
         // Never quite 0: no number of votes is a proof.
-        let escape = (1.0 / trust.ratio(class) - 1.0).max(0.01);
+        let escape = (CAUTION * (1.0 / trust.of(shortest) - 1.0)).max(0.01);
         let scale = 1.0 / (n as f32 + escape);
         for ((_, belief), count) in beliefs.iter_mut().zip(&counts) {
             *belief = (count + escape * *belief) * scale;
         }
-        while n > 0 && self::class(votes[n - 1].0) == class {
+        while n > 0 && class(votes[n - 1].0) == class(shortest) {
             n -= 1;
             counts[slots[n]] -= 1.0;
         }
@@ -102,6 +102,7 @@ fn class(len: u32) -> usize {
 const PRIOR: [f32; CLASSES] = [0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9];
 const PRIOR_TRIALS: f32 = 8.0;
 const MEMORY: f32 = 512.0;
+const CAUTION: f32 = 2.0;
 
 #[cfg(test)]
 mod tests {
@@ -114,11 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_vote_is_believed_as_its_length_is_trusted() {
-        for len in 1..40 {
-            let [(7, belief)] = beliefs(&[(len, 7)])[..] else { panic!() };
-            assert!((belief - Trust::default().of(len)).abs() < 1e-6);
-        }
+    fn a_lone_vote_is_believed_the_more_the_longer_it_is() {
+        let lone = |len| beliefs(&[(len, 7)])[0].1;
+        assert!((1..40).all(|len| lone(len) < Trust::default().of(len) && lone(len) <= lone(len + 1)));
+        assert!(lone(1) < 0.1 && lone(20) > 0.8);
     }
 
     #[test]

@@ -8,19 +8,21 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Shortest match to guess from, in tokens: 1 to `max_match`, by default 2.
+    /// Shortest match to guess from, in tokens: 1 to `max_match`, by default 1. `min_belief` is the
+    /// better gate: on 13 texts split into words (code, dialogues, prose), in chains of 8, 1 and
+    /// 0.2 had 12 % more tokens accepted than 2 and 0.05, from fewer drafted.
     pub min_match: usize,
-    /// How far back matches are followed, in tokens: 1 to 1024, by default 32. A longer match is
+    /// How far back matches are followed, in tokens: 1 to 256, by default 32. A longer match is
     /// taken for one of this length.
     pub max_match: usize,
-    /// Least belief of a guess, a probability: 0 (all guesses) to 1, by default 0.05. The belief is
+    /// Least belief of a guess, a probability: 0 (all guesses) to 1, by default 0.2. The belief is
     /// the estimated probability that the target agrees where the guess's parent was right.
     pub min_belief: f32,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { min_match: 2, max_match: 32, min_belief: 0.05 }
+        Settings { min_match: 1, max_match: 32, min_belief: 0.2 }
     }
 }
 
@@ -64,12 +66,12 @@ impl Settings {
     }
 }
 
-const MAX_MATCH: usize = 1024;
+const MAX_MATCH: usize = 256;
 
 /// Each key with what it takes.
 const KEYS: [(&str, &str); 3] = [
     ("min_match", "a whole number from 1 to max_match"),
-    ("max_match", "a whole number from 1 to 1024"),
+    ("max_match", "a whole number from 1 to 256"),
     ("min_belief", "a number from 0 to 1"),
 ];
 
@@ -132,7 +134,7 @@ mod tests {
         );
         assert_eq!(
             complaint("max_match = 2000"),
-            "drafter `ngram`: `max_match` is 2000; it must be a whole number from 1 to 1024"
+            "drafter `ngram`: `max_match` is 2000; it must be a whole number from 1 to 256"
         );
         assert_eq!(
             complaint("min_belief = 1.5"),
