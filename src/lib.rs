@@ -1,1 +1,6 @@
 //! Faster generation with GGUF models by speculative decoding, without changing what the model says.
+
+pub mod map;
+
+#[cfg(feature = "llama")]
+pub mod llama;
