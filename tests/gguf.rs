@@ -229,9 +229,14 @@ impl Run {
         let model = LlamaModel::load_from_file(backend, path, &LlamaModelParams::default()).unwrap();
         let mut context = model.new_context(backend, LlamaContextParams::default()).unwrap();
         let prompt = model.vocab().tokenize(b"Once upon a time there was a", true, false);
-        let mut batch = LlamaBatch::new(64, 1);
+        // One token at a time: GCC 12 miscompiles llama.cpp's AMX kernels, which score several at once (SIGILL).
+        let mut batch = LlamaBatch::new(1, 1);
         for (position, &token) in prompt.iter().enumerate() {
-            batch.add(token, position as i32, &[0], position + 1 == prompt.len()).unwrap();
+            if position > 0 {
+                context.decode(&mut batch).unwrap();
+            }
+            batch.clear();
+            batch.add(token, position as i32, &[0], true).unwrap();
         }
         let mut run = Run { tokens: Vec::new(), logits: Vec::new() };
         for step in 0..n {
