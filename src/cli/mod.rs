@@ -3,7 +3,11 @@
 //! Exit codes: 0 done, 1 wrong input, 2 failed while running. A closed stdout ends the program
 //! silently with 0.
 
+mod check;
+mod demo;
+mod inspect;
 mod list;
+mod prepare;
 mod run;
 
 use std::process::ExitCode;
@@ -31,10 +35,17 @@ struct Arguments {
 enum Command {
     Run(run::Run),
     List(list::List),
+    Inspect(inspect::Inspect),
+    Check(check::Check),
+    Prepare(prepare::Prepare),
+    #[command(hide = true)]
+    Demo(demo::Demo),
 }
 
 /// The whole program. A plug-in's `main` calls it with its own drafter added to the registry.
 pub fn main(registry: Registry) -> ExitCode {
+    crate::llama::threads::restart_with_patience();
+    crate::map::report_shrunk_files();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {
@@ -48,6 +59,10 @@ pub fn main(registry: Registry) -> ExitCode {
     let result = match arguments.command {
         Command::Run(run) => run.execute(&registry),
         Command::List(list) => list.execute(&registry),
+        Command::Inspect(inspect) => inspect.execute(&registry),
+        Command::Check(check) => check.execute(),
+        Command::Prepare(prepare) => prepare.execute(),
+        Command::Demo(demo) => demo.execute(&registry),
     };
     match result {
         Ok(()) | Err(Failure::ClosedStdout) => ExitCode::SUCCESS,
