@@ -35,7 +35,7 @@ pub struct Run {
     #[arg(long)]
     chat: bool,
     /// Most tokens to generate.
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 256)]
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 256, allow_negative_numbers = true)]
     max_tokens: usize,
     /// End the text where this appears (may be repeated).
     #[arg(long, value_name = "TEXT")]
@@ -60,14 +60,15 @@ pub struct Overrides {
     /// Kind of drafter (see `foretoken list`).
     #[arg(long, value_name = "KIND")]
     pub drafter: Option<String>,
-    /// Set any value of the configuration, as in `--set drafter.model=draft.gguf` (may be repeated).
+    /// Set any value of the configuration, as in `--set drafter.model=draft.gguf` (may be repeated); as if it stood in
+    /// the file, so paths are relative to that.
     #[arg(long, value_name = "TABLE.KEY=VALUE")]
     pub set: Vec<String>,
     /// 0 is greedy [default: 0].
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f32>,
     /// Fixes every random choice [default: 0].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
 }
 
@@ -93,7 +94,7 @@ impl Overrides {
             draft.set("sampling.temperature", f64::from(temperature).into())?;
         }
         if let Some(seed) = self.seed {
-            let seed = i64::try_from(seed).map_err(|_| Failure::Input("--seed is too large".to_owned()))?;
+            let seed = i64::try_from(seed).map_err(|_| Failure::Input(format!("--seed = {seed} is too large; at most {}", i64::MAX)))?;
             draft.set("sampling.seed", seed.into())?;
         }
         Ok(draft.setup()?)
