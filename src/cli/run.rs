@@ -116,6 +116,9 @@ impl Run {
         let mut engine = Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed);
         if !self.quiet && !self.json {
             eprintln!("{}", describe(&setup));
+            if host.model().is_recurrent() && setup.drafter.kind != "none" {
+                eprintln!("warning: the target is recurrent: after a rejected guess it reads the whole text again");
+            }
         }
         let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;
         if self.json {
