@@ -117,7 +117,12 @@ impl Engine {
 
         if let Some(drafter) = self.drafter.as_mut().filter(|_| self.tree.room() > 0) {
             let request = DraftRequest { seq: SEQ, context: &self.context, law: &self.sampling };
+            let round = self.tree.round();
             drafter.draft(&request, &mut self.tree).map_err(EngineError::Drafter)?;
+            if self.tree.round() != round {
+                let reason = "it began the tree anew, but what was drawn must stay in it";
+                return Err(EngineError::Drafter(DraftError::failed(reason)));
+            }
         }
         let drafted = Instant::now();
 

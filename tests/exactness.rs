@@ -123,12 +123,7 @@ fn best_first(laws: &Laws, tree: &mut TokenTree) {
             return;
         }
         for node in nodes {
-            let path = tree.path(node);
-            let q = laws.q(&path, 0);
-            if tree.width() > 1 {
-                let best = q.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("a law has a token");
-                tree.add(node, best.0, best.1 as f32);
-            }
+            let q = laws.q(&tree.path(node), 0);
             let _ = tree.sample(node, q, 1);
         }
     }
