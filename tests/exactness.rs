@@ -173,6 +173,31 @@ fn growing_where_draws_look_promising_is_exact() {
     }
 }
 
+/// As a draft model with a padded vocabulary grows it: a part of q lies on tokens that the target does
+/// not know.
+fn padded(laws: &Laws, tree: &mut TokenTree) {
+    let mut next = 0;
+    while let Some(node) = tree.ids().nth(next) {
+        next += 1;
+        let path = tree.path(node);
+        let beyond = laws.n_vocab as Token..;
+        let padding = beyond.zip(laws.random(&mut laws.rng(&path, 5)).into_iter().take(2));
+        let q = Dist::from_weights(laws.q(&path, 0).iter().chain(padding)).expect("q alone is a law");
+        let _ = tree.sample(node, q, tree.width());
+    }
+}
+
+#[test]
+fn a_draft_with_a_larger_vocabulary_is_exact() {
+    for seed in 0..200 {
+        let laws = Laws { n_vocab: 3, seed: 20_000 + seed };
+        let shape = Shape { max_nodes: 4, depth: 2, width: 1 + seed as usize % 2 };
+        let (emitted, _) = enumerate(&laws, shape, &padded);
+        let error = error(&laws, &emitted, 3);
+        assert!(error < 1e-12, "seed {seed}: error {error:e}");
+    }
+}
+
 /// Block verification (arXiv 2403.10444), straight from its formulas: mean accepted tokens on a chain.
 fn block_verification(laws: &Laws, path: &mut Vec<Token>, depth: usize, pi: f64, reach: f64, h: &mut Vec<f64>) -> f64 {
     let p = laws.p(path);
