@@ -11,8 +11,11 @@ pub mod generate;
 #[cfg(feature = "llama")]
 #[allow(unsafe_code)]
 pub mod llama;
+pub mod prompts;
 pub mod registry;
+pub mod report;
 pub mod sampler;
+pub mod spread;
 pub mod stats;
 pub mod testkit;
 pub mod text;

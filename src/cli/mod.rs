@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 wrong input, 2 failed while running. A closed stdout ends the program
 //! silently with 0.
 
+mod bench;
 mod list;
 mod run;
 
@@ -30,6 +31,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Run),
+    Bench(bench::Bench),
     List(list::List),
 }
 
@@ -47,6 +49,7 @@ pub fn main(registry: Registry) -> ExitCode {
     crate::llama::show_log(arguments.llama_log);
     let result = match arguments.command {
         Command::Run(run) => run.execute(&registry),
+        Command::Bench(bench) => bench.execute(&registry),
         Command::List(list) => list.execute(&registry),
     };
     match result {
