@@ -325,3 +325,219 @@ impl TreeCache {
         Some(spare as Seq)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use foretoken_drafter::Shape;
+
+    use super::*;
+
+    /// llama.cpp's memory as far as sequences go: cells and who owns them, with its rules as panics.
+    #[derive(Default)]
+    struct Memory {
+        cells: Vec<(usize, Token, BTreeSet<Seq>)>,
+        calls: usize,
+    }
+
+    impl Memory {
+        fn call(&mut self, calls: &[MemoryCall]) {
+            self.calls += calls.len();
+            for call in calls {
+                match *call {
+                    MemoryCall::Remove { seq, from } => {
+                        self.cells.iter_mut().filter(|c| c.0 >= from).for_each(|c| {
+                            c.2.remove(&seq);
+                        });
+                        self.cells.retain(|c| !c.2.is_empty());
+                    }
+                    MemoryCall::Copy { from, to, start, end } => {
+                        for cell in self.cells.iter_mut().filter(|c| (start..end).contains(&c.0)) {
+                            assert!(!cell.2.contains(&to), "{to} owns position {} already", cell.0);
+                            if cell.2.contains(&from) {
+                                cell.2.insert(to);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+
+        fn decode(&mut self, batch: &[Entry]) {
+            let before: BTreeMap<Seq, usize> = batch
+                .iter()
+                .flat_map(|e| &e.seqs)
+                .map(|&seq| (seq, self.cells.iter().filter(|c| c.2.contains(&seq)).count()))
+                .collect();
+            for entry in batch {
+                assert!(!entry.seqs.is_empty(), "a token without a sequence");
+                let ends: BTreeSet<usize> = entry.seqs.iter().map(|seq| before[seq]).collect();
+                assert_eq!(ends.len(), 1, "sequences that share a token must end alike in memory");
+                for &seq in &entry.seqs {
+                    let len = self.cells.iter().filter(|c| c.2.contains(&seq)).count();
+                    assert_eq!(len, entry.position, "sequence {seq} has a gap or an overlap");
+                }
+                self.cells.push((entry.position, entry.token, entry.seqs.iter().copied().collect()));
+            }
+        }
+
+        /// The text that a cell attends to: all cells that share its first sequence, up to it.
+        fn text(&self, entry: &Entry) -> Vec<Token> {
+            let seq = entry.seqs[0];
+            let mut seen: Vec<(usize, Token)> =
+                self.cells.iter().filter(|c| c.2.contains(&seq) && c.0 <= entry.position).map(|c| (c.0, c.1)).collect();
+            seen.sort_unstable();
+            seen.iter().map(|c| c.1).collect()
+        }
+    }
+
+    struct Model {
+        memory: Memory,
+        cache: TreeCache,
+    }
+
+    impl Model {
+        fn new(seqs: usize) -> Model {
+            Model { memory: Memory::default(), cache: TreeCache::new(seqs) }
+        }
+
+        /// Score, and check that every row would see exactly its path.
+        fn score(&mut self, context: &[Token], tree: &TokenTree, new: &[NodeId]) {
+            let (&root, before) = context.split_last().unwrap();
+            let calls = self.cache.keep_prefix(before, root);
+            self.memory.call(&calls);
+            let growth = self.cache.grow(&context[self.cache.len()..], tree, new).unwrap();
+            self.memory.call(&growth.calls);
+            self.memory.decode(&growth.batch);
+            assert_eq!(growth.rows.len(), new.len());
+            for (&row, &node) in growth.rows.iter().zip(new) {
+                assert!(growth.batch[row].output);
+                let wanted = [context, &tree.path(node)].concat();
+                assert_eq!(self.memory.text(&growth.batch[row]), wanted, "node {node:?}");
+            }
+            assert_eq!(growth.batch.iter().filter(|e| e.output).count(), new.len());
+        }
+    }
+
+    struct NoDice;
+    impl foretoken_drafter::Dice for NoDice {
+        fn pick(&mut self, _: &[f64]) -> usize {
+            0
+        }
+    }
+
+    fn tree(root: Token) -> TokenTree {
+        let mut tree = TokenTree::new(1000, Box::new(NoDice));
+        tree.begin(root, Shape { max_nodes: 64, depth: 64, width: 64 });
+        tree
+    }
+
+    /// A small generator of pseudo-random numbers.
+    struct Random(u64);
+    impl Random {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            ((self.0 >> 33) as usize) % n
+        }
+    }
+
+    #[test]
+    fn a_chain_costs_one_call_a_round() {
+        let mut model = Model::new(2);
+        let mut context = vec![1, 2, 3];
+        for round in 0..20 {
+            let mut t = tree(*context.last().unwrap());
+            let mut at = NodeId::ROOT;
+            for i in 0..4 {
+                at = t.add(at, 10 + i, 0.5).unwrap();
+            }
+            let calls = model.memory.calls;
+            model.score(&context, &t, &t.ids().collect::<Vec<_>>());
+            assert!(model.memory.calls - calls <= 1);
+            let accepted: Vec<NodeId> = t.ids().skip(1).take(round % 5).collect();
+            context.extend(accepted.iter().map(|&n| t.token(n)));
+            context.push(100 + round as Token);
+        }
+    }
+
+    #[test]
+    fn random_trees_grown_in_any_order_and_committed_see_their_own_paths() {
+        for seed in 0..200 {
+            let mut random = Random(seed);
+            let mut model = Model::new(65);
+            let mut context: Vec<Token> = (0..1 + random.below(5) as Token).collect();
+            for round in 0..6 {
+                let mut t = tree(*context.last().unwrap());
+                model.score(&context, &t, &[NodeId::ROOT]);
+                for _ in 0..random.below(6) {
+                    let mut new = Vec::new();
+                    for _ in 0..1 + random.below(5) {
+                        let parent = t.ids().nth(random.below(t.len())).unwrap();
+                        let known = t.len();
+                        let node = t.add(parent, random.below(4) as Token, 0.5).unwrap();
+                        if node.index() >= known {
+                            new.push(node);
+                        }
+                    }
+                    if !new.is_empty() {
+                        model.score(&context, &t, &new);
+                    }
+                }
+                let mut at = NodeId::ROOT;
+                while random.below(4) > 0 {
+                    let children: Vec<NodeId> = t.children(at).collect();
+                    let Some(&next) = children.get(random.below(children.len().max(1))) else { break };
+                    context.push(t.token(next));
+                    at = next;
+                }
+                context.push(900 + round);
+            }
+        }
+    }
+
+    #[test]
+    fn missing_ancestors_repeats_and_going_back_are_handled() {
+        let mut model = Model::new(8);
+        let mut t = tree(3);
+        let a = t.add(NodeId::ROOT, 4, 0.5).unwrap();
+        let b = t.add(a, 5, 0.5).unwrap();
+        let c = t.add(NodeId::ROOT, 6, 0.5).unwrap();
+        model.score(&[1, 2, 3], &t, &[b]); // the root and a come along
+        model.score(&[1, 2, 3], &t, &[c, b]); // b has lost its logits
+        model.score(&[1, 2, 3, 4, 5, 7], &tree(7), &[NodeId::ROOT]);
+        model.score(&[1, 9], &tree(9), &[NodeId::ROOT]); // another text
+        model.score(&[1, 9], &tree(9), &[NodeId::ROOT]);
+        model.score(&[1, 8], &tree(8), &[NodeId::ROOT]); // another last token
+    }
+
+    #[test]
+    fn spares_that_run_out_are_reclaimed() {
+        let mut model = Model::new(3);
+        let mut t = tree(1);
+        model.score(&[1], &t, &[NodeId::ROOT]);
+        for token in 2..5 {
+            let node = t.add(NodeId::ROOT, token, 0.5).unwrap();
+            model.score(&[1], &t, &[node]); // three leaves in the end, but one at a time
+        }
+        let node = t.add(NodeId::ROOT, 7, 0.5).unwrap();
+        model.score(&[1], &t, &[node]);
+        let mut wide = tree(1);
+        let all: Vec<NodeId> = (2..6).map(|token| wide.add(NodeId::ROOT, token, 0.5).unwrap()).collect();
+        assert_eq!(model.cache.grow(&[], &wide, &all), Err(TooManyLeaves));
+    }
+
+    #[test]
+    fn after_a_failed_decode_the_committed_tokens_remain() {
+        let mut model = Model::new(4);
+        let mut t = tree(3);
+        model.score(&[1, 2, 3], &t, &[NodeId::ROOT]);
+        let a = t.add(NodeId::ROOT, 4, 0.5).unwrap();
+        let b = t.add(NodeId::ROOT, 5, 0.5).unwrap();
+        let growth = model.cache.grow(&[3], &t, &[a, b]).unwrap();
+        model.memory.call(&growth.calls); // and the decode fails
+        let calls = model.cache.reset();
+        model.memory.call(&calls);
+        model.score(&[1, 2, 3], &t, &[NodeId::ROOT, a, b]);
+    }
+}

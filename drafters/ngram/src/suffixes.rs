@@ -17,7 +17,8 @@
 //! What is capped, so that no input is slow:
 //!
 //! * Tokens are compared `max_match` deep. Places that agree that far count as equal, the newer
-//!   first; no longer match is reported.
+//!   first; no longer match is reported. Texts that nearly repeat themselves everywhere (Fibonacci's
+//!   word) pay for it: 3 µs per token at 32, 25 µs at 1024.
 //! * A walk takes at most [`MAX_STEPS`] steps. Usual trees are 2 ln m deep for m places, so only
 //!   unusual texts reach that; then the oldest places of the token are forgotten.
 //! * Positions are `u32`: past [`MAX_TOKENS`] tokens nothing more is appended.
