@@ -231,7 +231,11 @@ impl Bench {
             cycling: ends_in_cycle(&run.tokens),
             summary: run.stats.summary(),
         };
-        let prompt = |(prompt, tokens): (&Prompt, &Vec<Token>)| serde_json::json!({ "id": prompt.id, "kind": prompt.kind, "tokens": tokens.len() });
+        let prompt = |(prompt, tokens): (&Prompt, &Vec<Token>)| JsonPrompt {
+            id: prompt.id.clone(),
+            kind: prompt.kind.clone(),
+            tokens: tokens.len(),
+        };
         JsonReport {
             version: env!("CARGO_PKG_VERSION"),
             llama_cpp,
@@ -390,9 +394,16 @@ struct JsonReport {
     sampling: serde_json::Value,
     max_tokens: u32,
     repeats: u32,
-    prompts: Vec<serde_json::Value>,
+    prompts: Vec<JsonPrompt>,
     configs: Vec<JsonMethod>,
     runs: Vec<JsonRun>,
+}
+
+#[derive(Serialize)]
+struct JsonPrompt {
+    id: String,
+    kind: String,
+    tokens: usize,
 }
 
 #[derive(Serialize)]
