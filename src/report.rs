@@ -260,9 +260,9 @@ fn positions(overall: &Row) -> Option<String> {
 fn loss(row: &Row) -> Option<String> {
     let cost = row.round_cost.filter(|_| row.ratio.is_some_and(|ratio| ratio < 1.0))?;
     let tokens = row.summary.generated_tokens as f64 / row.summary.rounds as f64;
-    let rate = row.summary.acceptance_rate.unwrap_or(0.0);
+    let rate = row.summary.acceptance_rate.map_or("-".to_owned(), |rate| format!("{rate:.2}"));
     Some(format!(
-        "  {}: {tokens:.2} tokens a round (rate {rate:.2}) cost {:.2} plain steps: \
+        "  {}: {tokens:.2} tokens a round (rate {rate}) cost {:.2} plain steps: \
          draft {:.2}, T({:.1})/T(1) {:.2}, other {:.2}",
         shortened(&row.kind, 9),
         cost.draft + cost.verify + cost.other,

@@ -101,7 +101,7 @@ mod tests {
         let normal = |rng: &mut StdRng| (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0;
         let kind: Kind = (0..101).map(|_| vec![10.0 + normal(&mut rng)]).collect();
         let middle = median(&kind.concat()).unwrap();
-        let (low, high) = interval(&[kind.clone()], 7).unwrap();
+        let (low, high) = interval(std::slice::from_ref(&kind), 7).unwrap();
         assert_eq!(interval(&[kind], 7), Some((low, high)), "seeded");
         assert!(low < middle && middle < high);
         assert!((0.3..0.75).contains(&(high - low)), "{low} {high}");
