@@ -90,7 +90,7 @@ impl Arguments {
     fn execute(&self) -> Result<()> {
         match self.child.as_deref() {
             Some("bare") => return print_memory(Bare::load(self)?.run(self.tokens).map(drop)),
-            Some("engine") => return print_memory(Plain::load(self)?.run(self.tokens).map(drop)),
+            Some("engine") => return print_memory(Plain::load(self, 1)?.run(self.tokens).map(drop)),
             _ => {}
         }
         let speed = self.speed()?;
@@ -100,7 +100,8 @@ impl Arguments {
         println!("{:<44} {:>12} {:>22}", "", "median", "quartiles");
         speed.print("plain, engine / bare loop, time", "");
         if let Some(outside) = &outside {
-            outside.share.print("16-node rounds, outside llama.cpp", " %");
+            let what = format!("rounds of {:.1} nodes, outside llama.cpp", outside.nodes);
+            outside.share.print(&what, " %");
             outside.per_round.print("the same, per round", " us");
         }
         if let Some((engine, bare)) = &memory {
@@ -114,6 +115,7 @@ impl Arguments {
             "tokens": self.tokens, "pairs": self.pairs,
             "engine_over_bare": speed.json(),
             "outside_llama_percent": outside.as_ref().map(|o| o.share.json()),
+            "nodes_per_round": outside.as_ref().map(|o| o.nodes),
             "outside_llama_us_per_round": outside.as_ref().map(|o| o.per_round.json()),
             "rss_anon_mib": memory.as_ref().map(|(e, b)| serde_json::json!({ "engine": e.json(), "bare": b.json() })),
         });
@@ -122,7 +124,7 @@ impl Arguments {
 
     /// Engine and bare loop in turns, the first of each pair alternating; time over time.
     fn speed(&self) -> Result<Spread> {
-        let (mut engine, mut bare) = (Plain::load(self)?, Bare::load(self)?);
+        let (mut engine, mut bare) = (Plain::load(self, 1)?, Bare::load(self)?);
         let (texts, mut ratios) = ((engine.run(self.tokens)?.1, bare.run(self.tokens)?.1), Vec::new());
         if texts.0 != texts.1 {
             eprintln!("warning: engine and bare loop decode different texts; a near-tie, or one of them is wrong");
@@ -138,24 +140,24 @@ impl Arguments {
 
     /// Decoding with a draft model, less the time in llama.cpp's calls on either model.
     fn outside(&self, draft: &Path) -> Result<Outside> {
-        let mut engine = Plain::load(self)?;
+        let mut engine = Plain::load(self, TREE.max_nodes)?;
         let model = Model::load(draft, &LoadOptions::default()).map_err(|e| e.to_string())?;
         if let Some(difference) = engine.model.vocabulary_difference(&model) {
             return Err(format!("{} has another vocabulary than the target: {difference}", name(draft)));
         }
-        let scorer = Scorer::new(Context::new(model, &self.options()).map_err(|e| e.to_string())?);
+        let scorer = Scorer::new(Context::new(model, &self.options(TREE.max_nodes)).map_err(|e| e.to_string())?);
         let drafter: Box<dyn Drafter> = Box::new(ModelDrafter::new(Box::new(scorer)));
         engine.engine.set_drafter(Some(drafter));
-        engine.engine.set_shape(Shape { max_nodes: 16, depth: 4, width: 4 });
-        let (mut shares, mut per_round) = (Vec::new(), Vec::new());
-        for run in 0..=self.pairs {
-            let (share, each) = engine.outside(self.tokens)?;
-            if run > 0 {
-                shares.push(100.0 * share);
-                per_round.push(1e6 * each);
-            }
+        engine.engine.set_shape(TREE);
+        engine.outside(self.tokens)?; // buffers grow at first use
+        let (mut shares, mut per_round, mut nodes) = (Vec::new(), Vec::new(), 0.0);
+        for _ in 0..self.pairs {
+            let (share, each, drafted) = engine.outside(self.tokens)?;
+            shares.push(100.0 * share);
+            per_round.push(1e6 * each);
+            nodes = drafted;
         }
-        Ok(Outside { share: Spread(shares), per_round: Spread(per_round) })
+        Ok(Outside { share: Spread(shares), per_round: Spread(per_round), nodes })
     }
 
     /// Anonymous memory after decoding, in MiB, of this program called three times each way.
@@ -190,11 +192,15 @@ impl Arguments {
         (self.tokens + 256).next_multiple_of(256).max(1024)
     }
 
-    fn options(&self) -> ContextOptions {
+    /// As `foretoken run` sets it up for trees of 16 nodes: a leaf if they are chains, else as many as nodes.
+    fn options(&self, max_leaves: usize) -> ContextOptions {
         let (n_ctx, threads) = (self.context(), self.threads);
-        ContextOptions { n_ctx, max_nodes: 16, max_leaves: 16, threads, ..ContextOptions::default() }
+        ContextOptions { n_ctx, max_nodes: TREE.max_nodes, max_leaves, threads, ..ContextOptions::default() }
     }
 }
+
+/// The tree of a round with a draft model.
+const TREE: Shape = Shape { max_nodes: 16, depth: 4, width: 4 };
 
 const PROMPT: &str = "The history of the town begins with a bridge over the river, which was built when";
 
@@ -216,6 +222,8 @@ impl Spread {
 struct Outside {
     share: Spread,
     per_round: Spread,
+    /// Mean nodes of a round.
+    nodes: f64,
 }
 
 /// The engine, as `foretoken run` sets it up.
@@ -226,9 +234,9 @@ struct Plain {
 }
 
 impl Plain {
-    fn load(arguments: &Arguments) -> Result<Plain> {
+    fn load(arguments: &Arguments, max_leaves: usize) -> Result<Plain> {
         let model = Model::load(&arguments.target, &LoadOptions::default()).map_err(|e| e.to_string())?;
-        let context = Context::new(model.clone(), &arguments.options()).map_err(|e| e.to_string())?;
+        let context = Context::new(model.clone(), &arguments.options(max_leaves)).map_err(|e| e.to_string())?;
         let shape = Shape { max_nodes: 0, depth: 0, width: 1 };
         let engine = Engine::new(Box::new(Scorer::new(context)), None, Sampling::GREEDY, shape, 0);
         let prompt = model.tokenise(PROMPT, true).map_err(|e| e.to_string())?;
@@ -245,19 +253,21 @@ impl Plain {
         Ok((generation.stats.decode, generation.tokens))
     }
 
-    /// The share of decoding time outside llama.cpp, and its seconds per round.
-    fn outside(&mut self, tokens: usize) -> Result<(f64, f64)> {
+    /// The share of decoding time outside llama.cpp, its seconds per round, and nodes per round.
+    fn outside(&mut self, tokens: usize) -> Result<(f64, f64, f64)> {
         self.engine.forget();
         self.engine.start(&self.prompt).map_err(|e| e.to_string())?;
         let (before, begun) = (time_in_llama(), Instant::now());
-        let (mut made, mut rounds) = (0, 0);
+        let (mut made, mut drafted, mut rounds) = (0, 0, 0.0);
         while made < tokens {
-            made += self.engine.step(usize::MAX).map_err(|e| e.to_string())?.tokens.len();
-            rounds += 1;
+            let round = self.engine.step(usize::MAX).map_err(|e| e.to_string())?;
+            made += round.tokens.len();
+            drafted += round.drafted;
+            rounds += 1.0;
         }
         let (all, inside) = (begun.elapsed(), time_in_llama() - before);
         let outside = all.saturating_sub(inside).as_secs_f64();
-        Ok((outside / all.as_secs_f64(), outside / f64::from(rounds)))
+        Ok((outside / all.as_secs_f64(), outside / rounds, drafted as f64 / rounds))
     }
 }
 
