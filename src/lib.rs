@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod chat;
 #[cfg(feature = "llama")]
 pub mod cli;
 pub mod config;
@@ -11,6 +12,8 @@ pub mod generate;
 #[cfg(feature = "llama")]
 #[allow(unsafe_code)]
 pub mod llama;
+#[allow(unsafe_code)]
+pub mod map;
 pub mod prompts;
 pub mod registry;
 pub mod report;

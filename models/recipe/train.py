@@ -44,7 +44,7 @@ class Plan:
 
 
 PLANS = {
-    "target": Plan(Shape(4096, 256, 6, 8, 4, 704), steps=6000, rows=8, long_from=0.7, exit_weight=0.3),
+    "target": Plan(Shape(4096, 256, 6, 8, 4, 704), steps=6000, rows=8, long_from=0.8, exit_weight=0.3),
     "draft": Plan(Shape(4096, 96, 2, 3, 3, 256), steps=3000, rows=8, teacher_weight=0.7),
     "draft-small": Plan(Shape(4096, 16, 1, 2, 1, 32), steps=1500, rows=8, other_rate=0.01, teacher_weight=0.7),
     "tiny": Plan(Shape(512, 64, 4, 4, 2, 192, context=256), steps=2500, rows=16, length=256, tokenizer="tiny", kinds=("story",)),

@@ -15,7 +15,7 @@ use super::Failure;
 use crate::config::{Setup, TargetSetup};
 use crate::engine::Engine;
 use crate::generate::{generate, Generation, Limits};
-use crate::llama::host::LlamaHost;
+use crate::llama::host::{warnings, LlamaHost};
 use crate::llama::model::Model;
 use crate::prompts::{self, Prompt};
 use crate::registry::Registry;
@@ -70,7 +70,11 @@ impl Bench {
         if prompts.is_empty() {
             return Err(Failure::Input("no prompts to run: give --prompts a file that has some".to_owned()));
         }
-        let mut host = LlamaHost::load(&roomiest(&setups), registry)?;
+        let setup = roomiest(&setups);
+        for warning in warnings(&setup)? {
+            eprintln!("warning: {warning}");
+        }
+        let mut host = LlamaHost::load(&setup, registry)?;
         let tokens = self.tokenise(&prompts, &host)?;
         let mut bench = Runner {
             methods: self.methods(&setups, &mut host)?,

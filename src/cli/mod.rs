@@ -4,7 +4,11 @@
 //! silently with 0.
 
 mod bench;
+mod check;
+mod demo;
+mod inspect;
 mod list;
+mod prepare;
 mod run;
 
 use std::process::ExitCode;
@@ -33,10 +37,17 @@ enum Command {
     Run(run::Run),
     Bench(bench::Bench),
     List(list::List),
+    Inspect(inspect::Inspect),
+    Check(check::Check),
+    Prepare(prepare::Prepare),
+    #[command(hide = true)]
+    Demo(demo::Demo),
 }
 
 /// The whole program. A plug-in's `main` calls it with its own drafter added to the registry.
 pub fn main(registry: Registry) -> ExitCode {
+    crate::llama::threads::restart_with_patience();
+    crate::map::report_shrunk_files();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {
@@ -51,6 +62,10 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Run(run) => run.execute(&registry),
         Command::Bench(bench) => bench.execute(&registry),
         Command::List(list) => list.execute(&registry),
+        Command::Inspect(inspect) => inspect.execute(&registry),
+        Command::Check(check) => check.execute(),
+        Command::Prepare(prepare) => prepare.execute(),
+        Command::Demo(demo) => demo.execute(&registry),
     };
     match result {
         Ok(()) | Err(Failure::ClosedStdout) => ExitCode::SUCCESS,

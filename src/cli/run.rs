@@ -8,10 +8,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Failure;
+use crate::chat;
 use crate::config::{Draft, Setup};
 use crate::engine::Engine;
 use crate::generate::{generate, Generation, Limits, Stop};
-use crate::llama::host::LlamaHost;
+use crate::llama::host::{warnings, LlamaHost};
+use crate::llama::model::Model;
 use crate::registry::Registry;
 use crate::stats::Summary;
 use foretoken_drafter::{Host, Token};
@@ -29,6 +31,9 @@ pub struct Run {
     /// Read the prompt from a file; `-` is stdin, and so is nothing at all if stdin is no terminal.
     #[arg(short = 'f', long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
+    /// Wrap the prompt in the model's own chat template.
+    #[arg(long)]
+    chat: bool,
     /// Most tokens to generate.
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 256)]
     max_tokens: usize,
@@ -99,7 +104,11 @@ impl Run {
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
         let setup = self.overrides.setup()?;
         let text = self.prompt_text()?;
+        for warning in warnings(&setup)? {
+            eprintln!("warning: {warning}");
+        }
         let mut host = LlamaHost::load(&setup, registry)?;
+        let text = if self.chat { in_template(host.model(), &text)? } else { text };
         let prompt = host.model().tokenise(&text, true)?;
         let drafter = host.build(&setup.drafter.kind, &setup.drafter.settings)?;
         let target = Box::new(host.open_target()?);
@@ -162,6 +171,19 @@ impl Run {
         read.map_err(|e| Failure::Input(format!("cannot read stdin: {e}")))?;
         non_empty(utf8(bytes, "stdin")?, "stdin")
     }
+}
+
+/// The prompt as the one message of a conversation.
+fn in_template(model: &Model, message: &str) -> Result<String, Failure> {
+    let path = model.path().display();
+    let Some(template) = model.meta("tokenizer.chat_template") else {
+        return Err(Failure::Input(format!("{path} has no chat template; leave out --chat")));
+    };
+    let (bos, eos) = model.beginning_and_end();
+    let text = chat::render(&template, message, &bos, &eos)
+        .map_err(|e| Failure::Input(format!("the chat template of {path} cannot be used: {e}")))?;
+    // Tokenising adds the beginning token itself.
+    Ok(text.strip_prefix(&bos).filter(|_| !bos.is_empty()).map(str::to_owned).unwrap_or(text))
 }
 
 fn non_empty(text: String, whence: &str) -> Result<String, Failure> {

@@ -6,11 +6,46 @@ use std::sync::Arc;
 use foretoken_drafter::{DraftError, Drafter, Host, LanguageModel, ModelSpec, TargetInfo};
 
 use super::context::{default_threads, Context, ContextOptions};
+use super::gguf::GgufFile;
+use super::memory::{human, Dimensions, Need};
 use super::model::{LoadOptions, Model};
 use super::scorer::Scorer;
-use super::LlamaError;
+use super::{cpu, memory, model, LlamaError};
 use crate::config::{Setup, TargetSetup};
 use crate::registry::Registry;
+
+/// What the user should know before the models of `setup` are loaded, one line each.
+///
+/// # Errors
+/// The target's file is missing, broken or no GGUF.
+pub fn warnings(setup: &Setup) -> Result<Vec<String>, LlamaError> {
+    let file = GgufFile::open(&setup.target.model)?;
+    file.check()?;
+    let trained = file.network("context_length").map_or(DEFAULT_CONTEXT, |n| n as usize);
+    let mut warnings: Vec<String> = cpu::advice().into_iter().collect();
+    let need = Need::of(&Dimensions::of(&file), &context_options(setup, trained));
+    if let Some(available) = memory::available().filter(|&available| need.total() > available) {
+        warnings.push(format!(
+            "this takes about {} (weights {}, key-value cache {}, buffers {}) but only {} of memory is available; use a \
+             smaller target.context, a quantised target.kv_type or a smaller model",
+            human(need.total()),
+            human(need.weights),
+            human(need.cache),
+            human(need.buffers),
+            human(available)
+        ));
+    }
+    if setup.target.gpu_layers.is_some_and(|n| n > 0) && !model::has_gpu() {
+        warnings.push(
+            "target.gpu_layers is ignored: this build has no GPU backend; build with --features cuda, metal or vulkan"
+                .to_owned(),
+        );
+    }
+    if setup.target.context.is_some_and(|n| n > trained) {
+        warnings.push(format!("target.context is beyond the {trained} tokens that the model was trained for"));
+    }
+    Ok(warnings)
+}
 
 /// Opens models for the engine and its drafters, all with the target's settings unless told otherwise.
 pub struct LlamaHost<'a> {
@@ -29,7 +64,7 @@ impl<'a> LlamaHost<'a> {
     pub fn load(setup: &Setup, registry: &'a Registry) -> Result<LlamaHost<'a>, LlamaError> {
         let load = load_options(&setup.target);
         let target = Model::load(&setup.target.model, &load)?;
-        let context = context_options(setup, &target);
+        let context = context_options(setup, target.n_ctx_train());
         Ok(LlamaHost { registry, target, load, context, base: setup.base.clone() })
     }
 
@@ -112,10 +147,9 @@ fn load_options(target: &TargetSetup) -> LoadOptions {
 /// Unless the configuration says otherwise: the context the model was trained for, up to 4,096.
 const DEFAULT_CONTEXT: usize = 4096;
 
-fn context_options(setup: &Setup, model: &Model) -> ContextOptions {
-    let trained = model.n_ctx_train().max(1);
+fn context_options(setup: &Setup, trained: usize) -> ContextOptions {
     ContextOptions {
-        n_ctx: setup.target.context.unwrap_or_else(|| trained.min(DEFAULT_CONTEXT)),
+        n_ctx: setup.target.context.unwrap_or_else(|| trained.clamp(1, DEFAULT_CONTEXT)),
         max_nodes: setup.shape.max_nodes,
         max_leaves: if setup.shape.width > 1 { setup.shape.max_nodes } else { 1 },
         threads: setup.target.threads.map_or_else(default_threads, |n| n as usize),

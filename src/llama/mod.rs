@@ -2,15 +2,23 @@
 //!
 //! It loads models ([`model`]), owns contexts ([`context`]), keeps track of what they hold
 //! ([`cache`]) and offers the sum of it as a [`LanguageModel`](foretoken_drafter::LanguageModel)
-//! ([`scorer`]). Whatever makes llama.cpp abort is checked here first; whatever it says on its log is
+//! ([`scorer`]); [`host`] is what drafters see of it. Files are read and written by [`gguf`], derived from
+//! others by [`quantize`] and [`widen`]. Whatever makes llama.cpp abort is checked here first; whatever it says on its log is
 //! kept, so that an error can give the reason.
 
 pub mod cache;
 pub mod context;
+pub mod cpu;
+pub mod gguf;
 pub mod host;
 mod log;
+pub mod memory;
 pub mod model;
+pub mod probe;
+pub mod quantize;
 pub mod scorer;
+pub mod threads;
+pub mod widen;
 
 use std::sync::OnceLock;
 
@@ -20,6 +28,9 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LlamaError {
+    /// The file is not what llama.cpp can load.
+    #[error(transparent)]
+    File(#[from] gguf::GgufError),
     /// The model file cannot be loaded.
     #[error("cannot load {path}: {reason}")]
     Load {

@@ -8,6 +8,7 @@ use foretoken_drafter::Token;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
 
+use super::gguf::GgufFile;
 use super::{backend, log, LlamaError};
 use crate::text::Vocabulary;
 
@@ -39,13 +40,14 @@ pub struct Model {
 }
 
 impl Model {
-    /// Load `path`. Check the file with [`crate::llama::gguf`] first: a broken one is caught there
-    /// with a better message, and a few would make llama.cpp abort.
+    /// Load `path`, after a look at its header: a broken file is reported from there with a better
+    /// message, and a few would make llama.cpp abort.
     ///
     /// # Errors
-    /// llama.cpp cannot load it, or the device does not exist.
+    /// The file is missing, broken or no GGUF, llama.cpp cannot load it, or the device does not exist.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<Model>, LlamaError> {
         backend();
+        GgufFile::open(path)?.check()?;
         let fail = |reason: String| LlamaError::Load { path: path.display().to_string(), reason };
         let c_path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| fail(e.to_string()))?;
         let mut devices = match &options.device {
@@ -149,6 +151,17 @@ impl Model {
         }
         // SAFETY: the token is in range (others would abort), and the string lives as long as the model.
         unsafe { std::ffi::CStr::from_ptr(sys::llama_vocab_get_text(self.vocab(), token as i32)) }.to_bytes().to_vec()
+    }
+
+    /// The texts of the beginning-of-text and end-of-text tokens; empty where there is none.
+    pub fn beginning_and_end(&self) -> (String, String) {
+        // SAFETY: the vocabulary lives as long as the model; a missing token is negative.
+        let (bos, eos) = unsafe { (sys::llama_vocab_bos(self.vocab()), sys::llama_vocab_eos(self.vocab())) };
+        let text = |token: i32| {
+            let text = Token::try_from(token).map(|token| self.token_text(token)).unwrap_or_default();
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        (text(bos), text(eos))
     }
 
     /// What makes two vocabularies different, or `None`: they are the same token by token.

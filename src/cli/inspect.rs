@@ -1,0 +1,95 @@
+//! `foretoken inspect`: what is in a GGUF file, and which drafters can serve it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use crate::llama::gguf::GgufFile;
+use crate::llama::memory::human;
+use crate::llama::LlamaError;
+use crate::registry::Registry;
+
+/// Show what a GGUF file holds and which drafters can serve it.
+#[derive(clap::Args)]
+pub struct Inspect {
+    /// The file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+impl Inspect {
+    pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
+        let file = GgufFile::open(&self.file).map_err(LlamaError::from)?;
+        file.check().map_err(LlamaError::from)?;
+        let mut out = std::io::stdout().lock();
+        let mut line = |name: &str, value: String| writeln!(out, "{name:<14} {value}");
+        let network = |name: &str| file.network(name).map_or("?".to_owned(), |n| n.to_string());
+        line("file", format!("{}, GGUF version {}", human(file.file_size()), file.version()))?;
+        line("name", file.name().map_or("-".to_owned(), |n| n.into_owned()))?;
+        line("architecture", file.architecture().map_or("-".to_owned(), |a| a.into_owned()))?;
+        line("parameters", count(file.parameters()))?;
+        line("quantisation", file.quantisation())?;
+        line("layers", network("block_count"))?;
+        line("width", format!("{}, feed-forward {}", network("embedding_length"), network("feed_forward_length")))?;
+        line("heads", format!("{}, for keys {}", network("attention.head_count"), network("attention.head_count_kv")))?;
+        line("context", format!("{} tokens in training", network("context_length")))?;
+        let tokens = vocabulary(&file).map_or(0, |v| v.len());
+        let tokenizer = file.text("tokenizer.ggml.model").map_or("?".to_owned(), |t| t.into_owned());
+        line("vocabulary", format!("{tokens} tokens, {tokenizer}"))?;
+        let template = if file.get("tokenizer.chat_template").is_some() { "yes" } else { "no" };
+        line("chat template", template.to_owned())?;
+        writeln!(out, "\ndrafters that can serve it:")?;
+        for kind in registry.kinds().iter().filter(|kind| kind.name != "none") {
+            writeln!(out, "  {:<10} {}", kind.name, self.remark(kind.name, &file))?;
+        }
+        Ok(())
+    }
+
+    /// What one kind of drafter would need here.
+    fn remark(&self, kind: &str, file: &GgufFile) -> String {
+        match kind {
+            "model" => match draft_models(&self.file, file) {
+                found if found.is_empty() => {
+                    "with a smaller GGUF of the same vocabulary; none beside this file".to_owned()
+                }
+                found => format!("with {}", found.join(" or ")),
+            },
+            "ngram" => "as it is, wherever text repeats itself".to_owned(),
+            "cascade" => "with the others as its parts".to_owned(),
+            _ => "see its documentation".to_owned(),
+        }
+    }
+}
+
+/// Smaller models of the same vocabulary in the same folder.
+fn draft_models(path: &Path, target: &GgufFile) -> Vec<String> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found: Vec<(u64, String)> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "gguf"))
+        .filter_map(|path| GgufFile::open(&path).ok())
+        .filter(|file| file.check().is_ok() && file.parameters() < target.parameters())
+        .filter(|file| vocabulary(file) == vocabulary(target))
+        .filter_map(|file| {
+            let name = file.path().file_name()?.to_string_lossy().into_owned();
+            let share = 100.0 * file.file_size() as f64 / target.file_size().max(1) as f64;
+            Some((file.file_size(), format!("{name} ({share:.0} % of its size)")))
+        })
+        .collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, text)| text).collect()
+}
+
+fn vocabulary(file: &GgufFile) -> Option<Vec<&[u8]>> {
+    file.texts("tokenizer.ggml.tokens")
+}
+
+fn count(n: u64) -> String {
+    match n as f64 {
+        n if n >= 1e9 => format!("{:.2} billion", n / 1e9),
+        n if n >= 1e6 => format!("{:.1} million", n / 1e6),
+        n => format!("{:.0} thousand", n / 1e3),
+    }
+}

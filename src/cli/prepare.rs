@@ -1,0 +1,91 @@
+//! `foretoken prepare`: make the files that drafters and benchmarks use.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::Failure;
+use crate::llama::memory::human;
+use crate::llama::widen::{widen, Widen};
+
+/// Make a file from a model.
+#[derive(clap::Args)]
+pub struct Prepare {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Give a small model the cost of a large one, without changing what it says: for benchmarks.
+    ///
+    /// Only the width grows: extra dimensions, heads and feed-forward units are read and multiplied like
+    /// any others and contribute nothing. The number of layers stays, because idle layers would flatter
+    /// early exit.
+    Widen(WidenArguments),
+}
+
+#[derive(clap::Args)]
+struct WidenArguments {
+    /// The model: GGUF, architecture llama, F32 or F16.
+    #[arg(long, value_name = "FILE")]
+    target: PathBuf,
+    /// The file to make.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// How many parameters to reach, roughly, as in `1B` or `80M`.
+    #[arg(long, value_name = "N", value_parser = parameters, required_unless_present = "dim", conflicts_with_all = ["dim", "ffn"])]
+    params: Option<u64>,
+    /// The new width of the hidden state.
+    #[arg(long, value_name = "N", requires = "ffn")]
+    dim: Option<u32>,
+    /// The new number of feed-forward units.
+    #[arg(long, value_name = "N", requires = "dim")]
+    ffn: Option<u32>,
+    /// The new number of key-value heads.
+    #[arg(long, value_name = "N")]
+    kv_heads: Option<u32>,
+    /// Fixes the random weights.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+impl Prepare {
+    pub fn execute(&self) -> Result<(), Failure> {
+        match &self.what {
+            What::Widen(arguments) => arguments.execute(),
+        }
+    }
+}
+
+impl WidenArguments {
+    fn execute(&self) -> Result<(), Failure> {
+        let input = |e: crate::llama::widen::WidenError| Failure::Input(e.to_string());
+        let options = match (self.params, self.dim, self.ffn) {
+            (Some(n), ..) => {
+                let chosen = Widen::for_parameters(&self.target, n).map_err(input)?;
+                Widen { kv_heads: self.kv_heads.or(chosen.kv_heads), seed: self.seed, ..chosen }
+            }
+            (None, Some(dim), Some(ffn)) => Widen { dim, ffn, kv_heads: self.kv_heads, seed: self.seed },
+            _ => return Err(Failure::Input("give --params, or --dim and --ffn".to_owned())),
+        };
+        widen(&self.target, &self.out, &options, &mut |_| {}).map_err(input)?;
+        let size = std::fs::metadata(&self.out).map_or(0, |m| m.len());
+        eprintln!("{}: width {}, feed-forward {}, {}", self.out.display(), options.dim, options.ffn, human(size));
+        Ok(())
+    }
+}
+
+/// `1B`, `80M`, `500k` or a plain number.
+fn parameters(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.char_indices().last() {
+        Some((i, 'b' | 'B')) => (&text[..i], 1e9),
+        Some((i, 'm' | 'M')) => (&text[..i], 1e6),
+        Some((i, 'k' | 'K')) => (&text[..i], 1e3),
+        _ => (text, 1.0),
+    };
+    match number.parse::<f64>() {
+        Ok(n) if n * unit >= 1.0 && n * unit <= 1e13 => Ok((n * unit) as u64),
+        _ => Err("write a number such as 1B, 80M or 1000000".to_owned()),
+    }
+}

@@ -1,0 +1,131 @@
+//! How much memory a run will take, and how much there is: known before loading, because afterwards
+//! only the kernel's out-of-memory killer would speak.
+
+use std::path::Path;
+
+use super::context::ContextOptions;
+use super::gguf::{GgufFile, Value};
+
+/// Bytes a model needs, roughly: its file (mapped or read), its key-value cache and its buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The weights.
+    pub weights: u64,
+    /// The key-value cache, which is filled with zeros at once.
+    pub cache: u64,
+    /// Logits and intermediate results.
+    pub buffers: u64,
+}
+
+/// The sizes that decide it.
+#[derive(Clone, Copy, Debug)]
+pub struct Dimensions {
+    /// Bytes of the file.
+    pub file: u64,
+    /// Layers.
+    pub layers: u64,
+    /// Width of the keys of one layer: heads × head size.
+    pub keys: u64,
+    /// Width of the values of one layer.
+    pub values: u64,
+    /// Width of the hidden state.
+    pub width: u64,
+    /// Tokens in the vocabulary.
+    pub vocabulary: u64,
+}
+
+impl Dimensions {
+    /// Those of a model file. Where a key is missing, the size that is usual without it.
+    pub fn of(file: &GgufFile) -> Dimensions {
+        let network = |name: &str| file.network(name).map(u64::from);
+        let width = network("embedding_length").unwrap_or(0);
+        let heads = network("attention.head_count").unwrap_or(1).max(1);
+        // One number, or one for each layer: then the largest.
+        let per_layer = || {
+            let key = format!("{}.attention.head_count_kv", file.architecture()?);
+            file.integers(&key)?.into_iter().max().and_then(|n| u64::try_from(n).ok())
+        };
+        let kv_heads = network("attention.head_count_kv").or_else(per_layer).unwrap_or(heads);
+        let head = |name: &str| network(name).unwrap_or(width / heads);
+        Dimensions {
+            file: file.file_size(),
+            layers: network("block_count").unwrap_or(0),
+            keys: kv_heads * head("attention.key_length"),
+            values: kv_heads * head("attention.value_length"),
+            width,
+            vocabulary: vocabulary(file),
+        }
+    }
+}
+
+fn vocabulary(file: &GgufFile) -> u64 {
+    match file.get("tokenizer.ggml.tokens") {
+        Some(Value::Array(tokens)) => tokens.len() as u64,
+        _ => 0,
+    }
+}
+
+impl Need {
+    /// What a model of these dimensions needs with this context.
+    pub fn of(d: &Dimensions, options: &ContextOptions) -> Need {
+        let cells = options.n_ctx as u64;
+        let bytes = |width: u64, per_32: usize| (width * per_32 as u64).div_ceil(32);
+        let per_cell = bytes(d.keys, options.type_k.bytes_per_32()) + bytes(d.values, options.type_v.bytes_per_32());
+        let rows = options.max_nodes as u64 + 1;
+        Need {
+            weights: d.file,
+            cache: d.layers.saturating_mul(cells).saturating_mul(per_cell),
+            // The logits twice (computed, and kept for us) and a batch of 512 at four times the width.
+            buffers: rows * d.vocabulary * 4 * 2 + 512 * d.width * 4 * 4,
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights.saturating_add(self.cache).saturating_add(self.buffers)
+    }
+}
+
+/// Bytes that can be had without swapping: what the system says is available, or less if a control
+/// group limits us. `None` where it cannot be told.
+pub fn available() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let system = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
+    let group = control_group_left(Path::new("/sys/fs/cgroup"));
+    Some(group.map_or(system, |left| left.min(system)))
+}
+
+/// What the control group (v2) leaves: its limit less its use.
+fn control_group_left(root: &Path) -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).ok()?.trim().parse::<u64>().ok();
+    Some(read("memory.max")?.saturating_sub(read("memory.current")?))
+}
+
+/// A size for people: "1.2 GB".
+pub fn human(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
+        b if b >= 1e6 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.0} kB", b / 1e3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KvType;
+
+    #[test]
+    fn a_llama_of_8_billion() {
+        // Llama 3.1 8B at 8,192 tokens: 32 layers, 8 heads of 128: exactly 1 GiB of F16 cache.
+        let d =
+            Dimensions { file: 4_920_000_000, layers: 32, keys: 1024, values: 1024, width: 4096, vocabulary: 128_256 };
+        let options = ContextOptions { n_ctx: 8192, ..ContextOptions::default() };
+        let need = Need::of(&d, &options);
+        assert_eq!(need.cache, 1 << 30);
+        assert!(need.total() > d.file + need.cache);
+        let small = ContextOptions { type_k: KvType::Q8_0, type_v: KvType::Q8_0, ..options };
+        assert_eq!(Need::of(&d, &small).cache, (1 << 30) * 34 / 64);
+    }
+}

@@ -1,0 +1,237 @@
+//! Deriving a smaller file from a model: another precision, or its first layers only. Called by the tools that
+//! prepare a draft model out of its target. It runs in this process, for as long as llama.cpp takes, and cannot be
+//! stopped; whoever wants to cancel runs it in a child process. It never writes over its input, and a file appears
+//! under its name only when complete.
+
+use std::{
+    ffi::CString,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use llama_cpp_sys_2 as sys;
+
+use super::gguf::{self, GgufError, GgufFile};
+
+/// What to make of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quantize {
+    /// How to store the weights.
+    pub precision: Precision,
+    /// Threads to use; 0: as many as the machine has.
+    pub threads: u32,
+    /// The layers to keep, ascending from the original's numbering; `None`: all.
+    pub layers: Option<Vec<u32>>,
+    /// Allow a source that is quantised already. What was lost stays lost.
+    pub requantize: bool,
+}
+
+/// How weights can be stored without a measured importance matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Precision {
+    /// As they are.
+    Copy,
+    F16,
+    Bf16,
+    Q8_0,
+    Q6K,
+    Q5KM,
+    Q5KS,
+    Q5_0,
+    Q4KM,
+    Q4KS,
+    Q4_0,
+    Iq4Nl,
+    Iq4Xs,
+    Q3KM,
+    Q2K,
+}
+
+/// Why no file was made.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum QuantizeError {
+    #[error(transparent)]
+    File(#[from] GgufError),
+    #[error("`{}` would be overwritten by its own copy; choose another output", path.display())]
+    SameFile { path: PathBuf },
+    #[error("`{name}` cannot be made: it needs an importance matrix; use one of {}", names())]
+    Importance { name: String },
+    #[error("unknown precision `{name}`; use one of {}", names())]
+    Unknown { name: String },
+    #[error("`{}` is quantised already ({label}); start from its F16 file, or allow requantising", path.display())]
+    Quantised { path: PathBuf, label: String },
+    #[error("cannot keep layers {layers:?} of `{}`: {what}", path.display())]
+    Layers { path: PathBuf, layers: Vec<u32>, what: String },
+    #[error("llama.cpp could not make `{}` from `{}`: {reason}", dst.display(), src.display())]
+    Failed { src: PathBuf, dst: PathBuf, reason: String },
+}
+
+/// Write the model at `src` to `dst` as `options` say. Returns the size of the file made.
+pub fn quantize(src: &Path, dst: &Path, options: &Quantize) -> Result<u64, QuantizeError> {
+    let file = GgufFile::open(src)?;
+    file.check()?;
+    if fs::canonicalize(dst).is_ok_and(|dst| fs::canonicalize(src).is_ok_and(|src| src == dst)) {
+        return Err(QuantizeError::SameFile { path: dst.into() });
+    }
+    let requantizes = options.precision != Precision::Copy && is_quantised(&file);
+    if requantizes && !options.requantize {
+        return Err(QuantizeError::Quantised { path: src.into(), label: file.quantisation() });
+    }
+    let dropped = match &options.layers {
+        Some(keep) => dropped_layers(&file, keep).map_err(|what| QuantizeError::Layers {
+            path: src.into(),
+            layers: keep.clone(),
+            what,
+        })?,
+        None => Vec::new(),
+    };
+
+    let temporary = gguf::beside(dst)?;
+    convert(src, temporary.path(), options, dropped)?.then_some(()).ok_or_else(|| QuantizeError::Failed {
+        src: src.into(),
+        dst: dst.into(),
+        reason: super::log::last_errors().unwrap_or_else(|| "it gives no reason".to_owned()),
+    })?;
+    let made = GgufFile::open(temporary.path())?;
+    made.check()?;
+    let size = made.file_size();
+    drop(made); // a mapped file cannot be renamed everywhere
+    gguf::publish(temporary, dst)?;
+    Ok(size)
+}
+
+impl Precision {
+    /// All of them, most exact first.
+    pub const ALL: [Precision; 15] = [
+        Precision::Copy,
+        Precision::Bf16,
+        Precision::F16,
+        Precision::Q8_0,
+        Precision::Q6K,
+        Precision::Q5KM,
+        Precision::Q5KS,
+        Precision::Q5_0,
+        Precision::Q4KM,
+        Precision::Q4KS,
+        Precision::Q4_0,
+        Precision::Iq4Nl,
+        Precision::Iq4Xs,
+        Precision::Q3KM,
+        Precision::Q2K,
+    ];
+
+    /// The name in configuration and on the command line.
+    pub fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    fn row(self) -> (&'static str, sys::llama_ftype) {
+        match self {
+            Precision::Copy => ("copy", sys::LLAMA_FTYPE_MOSTLY_F16), // ignored with `only_copy`
+            Precision::F16 => ("f16", sys::LLAMA_FTYPE_MOSTLY_F16),
+            Precision::Bf16 => ("bf16", sys::LLAMA_FTYPE_MOSTLY_BF16),
+            Precision::Q8_0 => ("q8_0", sys::LLAMA_FTYPE_MOSTLY_Q8_0),
+            Precision::Q6K => ("q6_k", sys::LLAMA_FTYPE_MOSTLY_Q6_K),
+            Precision::Q5KM => ("q5_k_m", sys::LLAMA_FTYPE_MOSTLY_Q5_K_M),
+            Precision::Q5KS => ("q5_k_s", sys::LLAMA_FTYPE_MOSTLY_Q5_K_S),
+            Precision::Q5_0 => ("q5_0", sys::LLAMA_FTYPE_MOSTLY_Q5_0),
+            Precision::Q4KM => ("q4_k_m", sys::LLAMA_FTYPE_MOSTLY_Q4_K_M),
+            Precision::Q4KS => ("q4_k_s", sys::LLAMA_FTYPE_MOSTLY_Q4_K_S),
+            Precision::Q4_0 => ("q4_0", sys::LLAMA_FTYPE_MOSTLY_Q4_0),
+            Precision::Iq4Nl => ("iq4_nl", sys::LLAMA_FTYPE_MOSTLY_IQ4_NL),
+            Precision::Iq4Xs => ("iq4_xs", sys::LLAMA_FTYPE_MOSTLY_IQ4_XS),
+            Precision::Q3KM => ("q3_k_m", sys::LLAMA_FTYPE_MOSTLY_Q3_K_M),
+            Precision::Q2K => ("q2_k", sys::LLAMA_FTYPE_MOSTLY_Q2_K),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = QuantizeError;
+
+    fn from_str(name: &str) -> Result<Precision, QuantizeError> {
+        let lower = name.to_ascii_lowercase();
+        if let Some(found) = Precision::ALL.into_iter().find(|p| p.name() == lower) {
+            return Ok(found);
+        }
+        let name = name.to_string();
+        match ["iq1", "iq2", "iq3", "q2_k_s"].iter().any(|start| lower.starts_with(start)) {
+            true => Err(QuantizeError::Importance { name }),
+            false => Err(QuantizeError::Unknown { name }),
+        }
+    }
+}
+
+fn names() -> String {
+    Precision::ALL.map(Precision::name).join(", ")
+}
+
+fn is_quantised(file: &GgufFile) -> bool {
+    use gguf::TensorType;
+    file.tensors().iter().any(|t| ![TensorType::F32, TensorType::F16, TensorType::BF16].contains(&t.kind))
+}
+
+/// The complement of `keep`, ascending, as llama.cpp wants it; or why those layers cannot stand alone.
+fn dropped_layers(file: &GgufFile, keep: &[u32]) -> Result<Vec<i32>, String> {
+    let architecture = file.architecture().unwrap_or_default();
+    let layers = file.network("block_count").ok_or("its number of layers is unknown")?;
+    if keep.is_empty() || !keep.is_sorted_by(|a, b| a < b) || keep.iter().any(|&layer| layer >= layers) {
+        return Err(format!("name each layer once, ascending, from 0 to {}", layers - 1));
+    }
+    if file.network("nextn_predict_layers").is_some_and(|n| n > 0) {
+        return Err("its last layers predict later tokens (MTP) and would be taken for others".into());
+    }
+    let first = keep.iter().copied().eq(0..keep.len() as u32);
+    if !first && !PLAIN.contains(&&*architecture) {
+        return Err(format!("layers of `{architecture}` differ by position; keep the first ones, 0 to k"));
+    }
+    let per_layer = |(key, value): (&str, gguf::Value)| match value {
+        gguf::Value::Array(array) if key.starts_with(&format!("{architecture}.")) => {
+            (array.len() == layers as usize).then(|| key.to_string())
+        }
+        _ => None,
+    };
+    match file.entries().find_map(per_layer) {
+        Some(key) if keep.len() < layers as usize => Err(format!("`{key}` has one value per layer and cannot be cut")),
+        _ => Ok((0..layers).filter(|layer| !keep.contains(layer)).map(|layer| layer as i32).collect()),
+    }
+}
+
+/// Whether llama.cpp succeeded.
+fn convert(src: &Path, dst: &Path, options: &Quantize, mut dropped: Vec<i32>) -> Result<bool, GgufError> {
+    let (from, to) = (c_path(src)?, c_path(dst)?);
+    dropped.push(-1);
+    super::backend();
+    super::log::clear();
+    // SAFETY: returns a struct by value.
+    let mut params = unsafe { sys::llama_model_quantize_default_params() };
+    params.ftype = options.precision.row().1;
+    params.nthread = options.threads.min(512) as i32;
+    params.allow_requantize = options.requantize;
+    params.only_copy = options.precision == Precision::Copy;
+    if dropped.len() > 1 {
+        params.prune_layers = dropped.as_ptr();
+    }
+    // SAFETY: both paths end in zero; `dropped` is ascending, ends in -1 and outlives the call; the source was checked.
+    Ok(unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &params) } == 0)
+}
+
+fn c_path(path: &Path) -> Result<CString, GgufError> {
+    let text = path.to_str().map(CString::new).and_then(Result::ok);
+    text.ok_or_else(|| GgufError::Read {
+        path: path.into(),
+        source: io::Error::new(io::ErrorKind::InvalidInput, "llama.cpp needs a path in UTF-8"),
+    })
+}
+
+/// Architectures whose layers are all alike.
+const PLAIN: [&str; 3] = ["llama", "qwen2", "qwen3"];
