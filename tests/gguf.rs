@@ -3,21 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::OnceLock,
 };
 
 use foretoken::llama::{
+    context::{Context, ContextOptions},
     gguf::{GgufFile, GgufWriter, TensorType},
+    model::{LoadOptions, Model},
     quantize::{quantize, Precision, Quantize},
+    scorer::Scorer,
     widen::{widen, Widen},
 };
-use llama_cpp_2::{
-    context::params::LlamaContextParams,
-    llama_backend::LlamaBackend,
-    llama_batch::LlamaBatch,
-    model::{params::LlamaModelParams, LlamaModel},
-    token::LlamaToken,
-};
+use foretoken_drafter::{LanguageModel, NodeId, SeqId, Token, TokenTree};
 
 const WIDER: Widen = Widen { dim: 512, ffn: 1536, kv_heads: None, seed: 1 };
 
@@ -214,40 +210,24 @@ fn rewrite(src: &Path, dst: &Path, wanted: impl Fn(&str) -> bool, change: &dyn F
 
 /// The greedy continuation of a short prompt, with the logits each token was taken from.
 struct Run {
-    tokens: Vec<LlamaToken>,
+    tokens: Vec<Token>,
     logits: Vec<Vec<f32>>,
 }
 
 impl Run {
     fn of(path: &Path, n: usize) -> Run {
-        static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
-        let backend = BACKEND.get_or_init(|| {
-            let mut backend = LlamaBackend::init().unwrap();
-            backend.void_logs();
-            backend
-        });
-        let model = LlamaModel::load_from_file(backend, path, &LlamaModelParams::default()).unwrap();
-        let mut context = model.new_context(backend, LlamaContextParams::default()).unwrap();
-        let prompt = model.vocab().tokenize(b"Once upon a time there was a", true, false);
-        // One token at a time: GCC 12 miscompiles llama.cpp's AMX kernels, which score several at once (SIGILL).
-        let mut batch = LlamaBatch::new(1, 1);
-        for (position, &token) in prompt.iter().enumerate() {
-            if position > 0 {
-                context.decode(&mut batch).unwrap();
-            }
-            batch.clear();
-            batch.add(token, position as i32, &[0], true).unwrap();
-        }
+        let model = Model::load(path, &LoadOptions { gpu_layers: Some(0), ..LoadOptions::default() }).unwrap();
+        let mut text = model.tokenise("Once upon a time there was a", true).unwrap();
+        let options = ContextOptions { n_ctx: 256, threads: 1, ..ContextOptions::default() };
+        let mut scorer = Scorer::new(Context::new(model, &options).unwrap());
         let mut run = Run { tokens: Vec::new(), logits: Vec::new() };
-        for step in 0..n {
-            context.decode(&mut batch).unwrap();
-            let logits = context.get_logits_ith(batch.n_tokens() - 1).to_vec();
+        for _ in 0..n {
+            let bare = TokenTree::bare(*text.last().unwrap());
+            let logits = scorer.score(SeqId(0), &text, &bare, &[NodeId::ROOT]).unwrap().row(0).to_vec();
             assert!(logits.iter().all(|x| x.is_finite()));
             let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
-            let token = LlamaToken(best as i32);
-            batch.clear();
-            batch.add(token, (prompt.len() + step) as i32, &[0], true).unwrap();
-            run.tokens.push(token);
+            text.push(best as Token);
+            run.tokens.push(best as Token);
             run.logits.push(logits);
         }
         run

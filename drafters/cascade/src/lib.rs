@@ -39,12 +39,19 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
         Some(toml::Value::String(kind)) => host.build(&kind, &part.to_string()),
         _ => Err(DraftError::settings("each of parts needs a kind, as in { kind = \"ngram\" }")),
     };
-    Ok(Box::new(Cascade { parts: settings.parts.into_iter().map(build).collect::<Result<_, _>>()? }))
+    Ok(Box::new(Cascade::new(settings.parts.into_iter().map(build).collect::<Result<_, _>>()?)))
 }
 
 /// The first of its parts that has a guess drafts.
 pub struct Cascade {
     parts: Vec<Box<dyn Drafter>>,
+}
+
+impl Cascade {
+    /// Ask `parts` in this order.
+    pub fn new(parts: Vec<Box<dyn Drafter>>) -> Cascade {
+        Cascade { parts }
+    }
 }
 
 impl Drafter for Cascade {

@@ -1,0 +1,255 @@
+//! Level 4: on the bundled models, whatever drafts, the text is the target's own: greedy text token by
+//! token up to near-ties, sampled text by its joint law.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use foretoken::config::KvType;
+use foretoken::engine::Engine;
+use foretoken::llama::context::{Context, ContextOptions};
+use foretoken::llama::model::{LoadOptions, Model};
+use foretoken::llama::probe::logit_difference;
+use foretoken::llama::quantize::{quantize, Precision, Quantize};
+use foretoken::llama::scorer::Scorer;
+use foretoken::sampler::Sampling;
+use foretoken::testkit::chi_squared::ChiSquared;
+use foretoken_drafter::{Drafter, LanguageModel, Law, NodeId, SeqId, Shape, Token, TokenTree};
+use foretoken_drafter_cascade::Cascade;
+use foretoken_drafter_model::ModelDrafter;
+use foretoken_drafter_ngram::NgramDrafter;
+
+const SEQ: SeqId = SeqId(0);
+
+fn bundled(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)
+}
+
+fn load(path: &Path) -> Arc<Model> {
+    Model::load(path, &LoadOptions { gpu_layers: Some(0), ..LoadOptions::default() }).expect("it loads")
+}
+
+/// One thread (tests run side by side), an F32 cache and no flash attention: rounding only.
+fn scorer(model: &Arc<Model>) -> Box<Scorer> {
+    let options = ContextOptions {
+        n_ctx: 512,
+        max_nodes: 16,
+        max_leaves: 16,
+        threads: 1,
+        type_k: KvType::F32,
+        type_v: KvType::F32,
+        flash_attention: Some(false),
+    };
+    Box::new(Scorer::new(Context::new(model.clone(), &options).expect("a context")))
+}
+
+/// A draft model made from `name`: stored otherwise, or some of its layers.
+fn derived(folder: &Path, name: &str, precision: Precision, layers: Option<Vec<u32>>) -> Arc<Model> {
+    let kept = layers.as_ref().map_or("all".to_owned(), |l| format!("{l:?}"));
+    let path = folder.join(format!("{}-{kept}-{name}", precision.name()));
+    let options = Quantize { precision, threads: 1, layers, requantize: true };
+    quantize(&bundled(name), &path, &options).expect("it can be derived");
+    load(&path)
+}
+
+const CHAIN: Shape = Shape { max_nodes: 4, depth: 4, width: 1 };
+const TREE: Shape = Shape { max_nodes: 12, depth: 4, width: 2 };
+
+fn greedy(engine: &mut Engine, prompt: &[Token], n: usize) -> Vec<Token> {
+    engine.start(prompt).expect("it starts");
+    while engine.context().len() < prompt.len() + n {
+        engine.step(usize::MAX).expect("it steps");
+    }
+    engine.context()[prompt.len()..prompt.len() + n].to_vec()
+}
+
+struct Plain {
+    prompt: Vec<Token>,
+    tokens: Vec<Token>,
+}
+
+/// What the target says by itself after each of 20 prompts.
+fn plain() -> &'static (Arc<Model>, Vec<Plain>) {
+    static PLAIN: OnceLock<(Arc<Model>, Vec<Plain>)> = OnceLock::new();
+    PLAIN.get_or_init(|| {
+        let target = load(&bundled("target.gguf"));
+        let mut engine = Engine::new(scorer(&target), None, Sampling::GREEDY, CHAIN, 0);
+        let texts = PROMPTS.iter().map(|text| {
+            let prompt = target.tokenise(text, true).expect("text");
+            let tokens = greedy(&mut engine, &prompt, LENGTH);
+            Plain { prompt, tokens }
+        });
+        let texts = texts.collect();
+        (target, texts)
+    })
+}
+
+const LENGTH: usize = 256;
+
+/// Drafted greedy text equals plain text, except at near-ties: places where plain's lead over the second
+/// token is at most twice what logits move between passes of one and of many tokens, measured there.
+/// From such a place on it is compared again after plain's token.
+fn same_greedy_text(what: &str, shape: Shape, drafter: Box<dyn Drafter>) {
+    let (target, texts) = plain();
+    let mut engine = Engine::new(scorer(target), Some(drafter), Sampling::GREEDY, shape, 0);
+    let mut probe = scorer(target);
+    let mut ties = Vec::new();
+    for (i, text) in texts.iter().enumerate() {
+        let mut done = 0;
+        while done < LENGTH {
+            let context = [&text.prompt[..], &text.tokens[..done]].concat();
+            let tokens = greedy(&mut engine, &context, LENGTH - done);
+            let Some(at) = tokens.iter().zip(&text.tokens[done..]).position(|(a, b)| a != b) else { break };
+            let end = text.prompt.len() + done + at;
+            let whole = [&text.prompt[..], &text.tokens[..done + at]].concat();
+            let noise = logit_difference(probe.as_mut(), &whole, 16.min(end)).expect("it scores").largest;
+            let margin = logit_difference(probe.as_mut(), &whole, 1).expect("it scores").smallest_margin;
+            assert!(margin <= 2.0 * noise, "{what}, prompt {i}, token {}: margin {margin}, noise {noise}", done + at);
+            println!("{what}: near-tie in prompt {i} at token {}: margin {margin:.1e}, noise {noise:.1e}", done + at);
+            ties.push((i, done + at));
+            done += at + 1;
+        }
+    }
+    let most = texts.len() * LENGTH / 1000;
+    assert!(ties.len() <= most, "{what}: {} near-ties in {} tokens", ties.len(), texts.len() * LENGTH);
+}
+
+fn model(draft: &Arc<Model>) -> Box<dyn Drafter> {
+    Box::new(ModelDrafter::new(scorer(draft)))
+}
+
+fn ngram() -> Box<dyn Drafter> {
+    Box::new(NgramDrafter::new(Default::default()).expect("defaults are right"))
+}
+
+#[test]
+fn greedy_with_the_bundled_draft_model() {
+    let draft = load(&bundled("draft.gguf"));
+    same_greedy_text("model, chain", CHAIN, model(&draft));
+    same_greedy_text("model, tree", TREE, model(&draft));
+}
+
+#[test]
+fn greedy_with_ngram_and_cascade() {
+    let draft = load(&bundled("draft.gguf"));
+    same_greedy_text("ngram", TREE, ngram());
+    same_greedy_text("cascade", TREE, Box::new(Cascade::new(vec![ngram(), model(&draft)])));
+}
+
+#[test]
+fn greedy_with_graded_drafts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (precision, layers) in [
+        (Precision::Q8_0, None),
+        (Precision::Q4_0, None),
+        (Precision::Copy, Some(vec![0, 1, 2])),
+        (Precision::Copy, Some(vec![0])),
+    ] {
+        let what = format!("{} {layers:?}", precision.name());
+        let draft = derived(folder.path(), "target.gguf", precision, layers);
+        same_greedy_text(&what, TREE, model(&draft));
+    }
+}
+
+/// A quantised target scores trees too.
+#[test]
+fn a_quantised_target_says_the_same_with_and_without_a_drafter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for precision in [Precision::Q8_0, Precision::Q4_0, Precision::Q4KM] {
+        let target = derived(folder.path(), "target.gguf", precision, None);
+        let prompt = target.tokenise(PROMPTS[0], true).expect("text");
+        let mut engine = Engine::new(scorer(&target), None, Sampling::GREEDY, CHAIN, 0);
+        let wanted = greedy(&mut engine, &prompt, 64);
+        let mut engine = Engine::new(scorer(&target), Some(model(&target)), Sampling::GREEDY, TREE, 0);
+        let got = greedy(&mut engine, &prompt, 64);
+        let differ = wanted.iter().zip(&got).position(|(a, b)| a != b);
+        if let Some(at) = differ {
+            let whole = [&prompt[..], &wanted[..at]].concat();
+            let mut probe = scorer(&target);
+            let noise = logit_difference(probe.as_mut(), &whole, 16.min(whole.len())).expect("it scores").largest;
+            let margin = logit_difference(probe.as_mut(), &whole, 1).expect("it scores").smallest_margin;
+            assert!(margin <= 2.0 * noise, "{}: token {at}: margin {margin}, noise {noise}", precision.name());
+        }
+    }
+}
+
+/// Probability of every sequence of three tokens after `prompt` that is likelier than `floor`, by the
+/// chain rule over one-token passes.
+fn three_tokens(model: &mut dyn LanguageModel, law: &Sampling, prompt: &[Token], floor: f64) -> Vec<(Vec<Token>, f64)> {
+    let mut paths = vec![(Vec::new(), 1.0)];
+    for _ in 0..3 {
+        let mut longer = Vec::new();
+        for (path, probability) in paths {
+            let context = [prompt, &path[..]].concat();
+            let bare = TokenTree::bare(context[context.len() - 1]);
+            let scores = model.score(SEQ, &context, &bare, &[NodeId::ROOT]).expect("it scores");
+            let next = law.dist(scores.row(0), &[], &[]);
+            let step = next.iter().map(|(token, p)| ([&path[..], &[token]].concat(), probability * p));
+            longer.extend(step.filter(|(_, p)| *p >= floor));
+        }
+        paths = longer;
+    }
+    paths
+}
+
+#[test]
+fn the_joint_law_of_three_sampled_tokens() {
+    const N: usize = 50_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = load(&bundled("tiny.gguf"));
+    let law = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+    let prompt = target.tokenise("Once upon a time", true).expect("text");
+    let cells = three_tokens(scorer(&target).as_mut(), &law, &prompt, 5.0 / N as f64);
+    let covered: f64 = cells.iter().map(|(_, p)| p).sum();
+    let mut probabilities: Vec<f64> = cells.iter().map(|(_, p)| *p).collect();
+    probabilities.push(1.0 - covered);
+
+    let draft = derived(folder.path(), "tiny.gguf", Precision::Copy, Some(vec![0, 1]));
+    for (seed, shape) in [CHAIN, TREE].into_iter().enumerate() {
+        let mut engine = Engine::new(scorer(&target), Some(model(&draft)), law.clone(), shape, seed as u64);
+        let mut counts = vec![0u64; cells.len() + 1];
+        let (mut drafted, mut accepted) = (0, 0);
+        let place: std::collections::HashMap<&[Token], usize> =
+            cells.iter().enumerate().map(|(i, (path, _))| (&path[..], i)).collect();
+        for _ in 0..N {
+            engine.start(&prompt).expect("it starts");
+            while engine.context().len() < prompt.len() + 3 {
+                let round = engine.step(prompt.len() + 2 - engine.context().len()).expect("it steps");
+                (drafted, accepted) = (drafted + round.drafted, accepted + round.accepted);
+            }
+            let cell = place.get(&engine.context()[prompt.len()..]).copied().unwrap_or(cells.len());
+            counts[cell] += 1;
+        }
+        let mut chi = ChiSquared::default();
+        chi.add(&counts, &probabilities);
+        println!(
+            "{shape:?}: {} cells cover {covered:.3}, {accepted} of {drafted} accepted, {:.2} sigma",
+            cells.len(),
+            chi.z()
+        );
+        assert!(accepted > N / 10 && accepted < drafted, "the draft must be right now and then, and wrong");
+        assert!(!chi.contradicts(), "{:.1} sigma", chi.z());
+    }
+}
+
+const PROMPTS: [&str; 20] = [
+    "Once upon a time, there was a little boat that wanted to see the ocean.",
+    "One day, Lily found a shiny key under the old tree.",
+    "The dog and the cat did not like the rain, so",
+    "Ben was sad because his red ball was gone.",
+    "Tom and his grandmother went to the market to buy",
+    "USER: I want to book a table for two.\nSYSTEM:",
+    "USER: Is there a bus to the airport tomorrow?\nSYSTEM:",
+    "USER: Play some music, please.\nSYSTEM:",
+    "# tar\n\n> Archiving utility.\n\n- ",
+    "# grep\n\n> Find patterns in files.\n\n- ",
+    "Sara has 12 apples and gives 5 to her brother. How many apples are left?",
+    "A box holds 24 pencils. How many pencils are in 7 boxes?",
+    "def add(a, b):\n    ",
+    "class Stack:\n    def __init__(self):\n",
+    "def is_even(number: int) -> bool:\n    \"\"\"",
+    "Text: The sun was warm and the bird sang.\nTask: repeat the text.\nResult:",
+    "Text: Tom had a small cat. Tom loved the cat.\nTask: replace Tom with Anna.\nResult:",
+    "Fields: id, name, age\nJSON:\n",
+    "Fields: id, city, color, active\nJSON:\n[\n {\n  \"id\": 1,",
+    "Fields: id, animal, score\nJSON:\n",
+];
