@@ -433,7 +433,10 @@ mod tests {
             ("[target]\nthreads = 1", "`model` is missing in `target`"),
             ("[target]\nmodel='a'\n[samplin]\nseed=1", "unknown key `samplin`; did you mean `sampling`?"),
             ("[target]\nmodel='a'\ncontext = 0", "target.context = 0 is out of range; it goes from 1"),
-            ("[target]\nmodel='a'\ncontext = -4", "target.context: invalid value: integer `-4`, expected a whole number"),
+            (
+                "[target]\nmodel='a'\ncontext = -4",
+                "target.context: invalid value: integer `-4`, expected a whole number",
+            ),
             ("[target]\nmodel='a'\nmmap = 1", "target.mmap: invalid type: integer `1`, expected true or false"),
             ("[target]\nmodel='a'\nkv_type = 'iq2_xs'", "target.kv_type = \"iq2_xs\" is not possible"),
             ("[target]\nmodel='a'\n[sampling]\ntemperature = -1.0", "sampling.temperature = -1 is out of range"),

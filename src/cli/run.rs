@@ -94,7 +94,8 @@ impl Overrides {
             draft.set("sampling.temperature", f64::from(temperature).into())?;
         }
         if let Some(seed) = self.seed {
-            let seed = i64::try_from(seed).map_err(|_| Failure::Input(format!("--seed = {seed} is too large; at most {}", i64::MAX)))?;
+            let seed = i64::try_from(seed)
+                .map_err(|_| Failure::Input(format!("--seed = {seed} is too large; at most {}", i64::MAX)))?;
             draft.set("sampling.seed", seed.into())?;
         }
         Ok(draft.setup()?)
