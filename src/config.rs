@@ -175,8 +175,10 @@ impl Draft {
     /// # Errors
     /// It cannot be read or is not TOML.
     pub fn read(path: &Path) -> Result<Draft, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| ConfigError(format!("cannot read the configuration {}: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidData => ConfigError(format!("{}: not TOML, for it is not text", path.display())),
+            _ => ConfigError(format!("cannot read the configuration {}: {e}", path.display())),
+        })?;
         let table = text.parse().map_err(|e: toml::de::Error| {
             let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             ConfigError(format!("{}, line {line}: not TOML: {}", path.display(), first_line(e.message())))
@@ -313,7 +315,7 @@ fn drafter(table: Option<toml::Table>) -> Result<DrafterSetup, String> {
     };
     match table.remove("kind") {
         Some(toml::Value::String(kind)) => Ok(DrafterSetup { kind, settings: table.to_string() }),
-        Some(_) => Err("drafter.kind must be a string".to_owned()),
+        Some(_) => Err("drafter.kind must be a name in quotes, as in kind = \"ngram\"".to_owned()),
         None => Err("drafter.kind is missing; `foretoken list` shows every kind".to_owned()),
     }
 }

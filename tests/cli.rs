@@ -227,7 +227,6 @@ fn numbers_out_of_range_are_refused_and_those_at_the_edge_are_not() {
             Some("model") => format!("\n[drafter]\nkind = 'model'\nmodel = {:?}", bundled("draft.gguf")),
             Some(kind) => format!("\n[drafter]\nkind = '{kind}'"),
         };
-        // Trees of 255 nodes need some room.
         let config = format!("[target]\nmodel = {:?}\nthreads = 1{drafter}", bundled("target.gguf"));
         std::fs::write(folder.path().join("config.toml"), config).unwrap();
         let run = |value: &str| {
@@ -252,7 +251,7 @@ fn files_with_odd_tokens_still_run() {
     let run = foretoken(folder.path(), &["run", "--target", "odd-tokens.gguf", "-p", "Once", "-n", "12"]);
     run.succeeds();
     let run = foretoken(folder.path(), &["inspect", "odd-tokens.gguf"]);
-    assert!(run.succeeds().out.contains("4096 tokens") || run.out.contains("tokens, llama"), "{run:?}");
+    assert!(run.succeeds().out.contains("tokens, llama"), "{run:?}");
 }
 
 #[test]
@@ -342,6 +341,17 @@ fn a_model_file_that_shrinks_while_in_use_is_reported() {
     assert_eq!(run.code, Some(2), "{run:?}");
     assert_eq!(run.notes().len(), 1);
     assert!(run.err.contains("a mapped file became shorter while it was in use"), "{run:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn notes_that_cannot_be_written_change_nothing() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for (config, code) in [("configs/none.toml", 0), ("absent.toml", 1)] {
+        let mut command = command(repository(), &["run", "-c", config, "-p", PROMPT, "-n", "3"]);
+        let output = command.stdin(Stdio::null()).stderr(full.try_clone().unwrap()).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(code), code != 0));
+    }
 }
 
 /// What a run of the program left.
@@ -458,7 +468,8 @@ fn broken_files() -> TempDir {
     std::fs::write(at("empty.gguf"), "").unwrap();
     std::fs::write(at("text.gguf"), "a line of text\n").unwrap();
     std::fs::write(at("zip.gguf"), b"PK\x03\x04\x14\0\0\0\x08\0and so on").unwrap();
-    let safetensors = [&64u64.to_le_bytes()[..], br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#].concat();
+    let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let safetensors = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
     std::fs::write(at("safetensors.gguf"), safetensors).unwrap();
     std::fs::write(at("not-utf8.txt"), b"abc\xff").unwrap();
     std::fs::write(at("long.txt"), "There was a cat. ".repeat(600)).unwrap();

@@ -11,6 +11,7 @@ mod list;
 mod prepare;
 mod run;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -84,8 +85,13 @@ fn help_or_wrong_usage(error: &clap::Error) -> ExitCode {
     report(&format!("{}{tip}; see --help", what.trim_start_matches("error: ")), 1)
 }
 
+/// A line on stderr. That nobody reads it, or that its disk is full, is no reason to fail.
+fn note(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 fn report(message: &str, code: u8) -> ExitCode {
-    eprintln!("error: {message}");
+    note(format!("error: {message}"));
     ExitCode::from(code)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Failure;
+use super::{note, Failure};
 use crate::chat;
 use crate::config::{Draft, Setup};
 use crate::engine::Engine;
@@ -107,7 +107,7 @@ impl Run {
         let setup = self.overrides.setup()?;
         let text = self.prompt_text()?;
         for warning in warnings(&setup)? {
-            eprintln!("warning: {warning}");
+            note(format!("warning: {warning}"));
         }
         let mut host = LlamaHost::load(&setup, registry)?;
         let text = if self.chat { in_template(host.model(), &text)? } else { text };
@@ -116,9 +116,9 @@ impl Run {
         let target = Box::new(host.open_target()?);
         let mut engine = Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed);
         if !self.quiet && !self.json {
-            eprintln!("{}", describe(&setup));
+            note(describe(&setup));
             if host.model().is_recurrent() && setup.drafter.kind != "none" {
-                eprintln!("warning: the target is recurrent: after a rejected guess it reads the whole text again");
+                note("warning: the target is recurrent: after a rejected guess it reads the whole text again");
             }
         }
         let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;
@@ -231,20 +231,20 @@ fn report(generation: &Generation, context: usize) {
     let s = generation.stats.summary();
     match &generation.stop {
         Stop::EndOfGeneration | Stop::Length => {}
-        Stop::StopString(stop) => eprintln!("stopped at {stop:?}"),
-        Stop::ContextFull => eprintln!("stopped: the context of {} tokens is full", context - 1),
-        Stop::Interrupted => eprintln!("stopped: interrupted"),
+        Stop::StopString(stop) => note(format!("stopped at {stop:?}")),
+        Stop::ContextFull => note(format!("stopped: the context of {} tokens is full", context - 1)),
+        Stop::Interrupted => note("stopped: interrupted"),
     }
     let or_dash = |x: Option<f64>, digits: usize| x.map_or("-".to_owned(), |x| format!("{x:.digits$}"));
-    eprintln!(
+    note(format!(
         "{} prompt tokens in {:.2} s; {} generated in {:.2} s: {} tokens/s",
         s.prompt_tokens,
         s.prefill_s,
         s.generated_tokens,
         s.decode_s,
         or_dash(s.tokens_per_second, 1)
-    );
-    eprintln!(
+    ));
+    note(format!(
         "{} rounds ({} plain), {} of {} drafted tokens accepted: acceptance rate {}, mean acceptance length {}",
         s.rounds,
         s.plain_rounds,
@@ -252,7 +252,7 @@ fn report(generation: &Generation, context: usize) {
         s.drafted,
         or_dash(s.acceptance_rate, 3),
         or_dash(s.mean_acceptance_length, 2)
-    );
+    ));
 }
 
 fn print_json(setup: &Setup, generation: &Generation) -> Result<(), Failure> {
