@@ -4,11 +4,11 @@
 .PHONY: run test tools
 
 run: tools
-	@cargo build --release --quiet --locked
+	@cargo build --release --locked
 	@./target/release/foretoken demo
 
 test: tools
-	@cargo test --release --workspace --locked --no-fail-fast 2>&1 | sh tests/summary.sh
+	@cargo test --release --workspace --locked --no-fail-fast -- --show-output 2>&1 | sh tests/summary.sh
 
 # cmake, a C++ compiler and libclang, which compiling llama.cpp needs; silent when they are there.
 tools:

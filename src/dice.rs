@@ -66,6 +66,7 @@ mod tests {
     fn streams_of_one_seed_differ() {
         let weights = [1.0; 1000];
         let draw = |stream| SeededDice::new(7, stream).pick(&weights);
-        assert!(draw(Stream::Draft) != draw(Stream::Accept) || draw(Stream::Accept) != draw(Stream::Emit));
+        let (draft, accept, emit) = (draw(Stream::Draft), draw(Stream::Accept), draw(Stream::Emit));
+        assert!(draft != accept && accept != emit && emit != draft, "{draft} {accept} {emit}");
     }
 }

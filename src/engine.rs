@@ -117,7 +117,12 @@ impl Engine {
 
         if let Some(drafter) = self.drafter.as_mut().filter(|_| self.tree.room() > 0) {
             let request = DraftRequest { seq: SEQ, context: &self.context, law: &self.sampling };
+            let round = self.tree.round();
             drafter.draft(&request, &mut self.tree).map_err(EngineError::Drafter)?;
+            if self.tree.round() != round {
+                let reason = "it began the tree anew, but what was drawn must stay in it";
+                return Err(EngineError::Drafter(DraftError::failed(reason)));
+            }
         }
         let drafted = Instant::now();
 
@@ -172,6 +177,24 @@ impl Engine {
         std::mem::replace(&mut self.drafter, drafter)
     }
 
+    /// Begin every random stream anew, from another seed.
+    pub fn reseed(&mut self, seed: u64) {
+        let dice = |stream| Box::new(SeededDice::new(seed, stream)) as Box<dyn Dice>;
+        self.tree = TokenTree::new(self.target.n_vocab(), dice(Stream::Draft));
+        self.accept = dice(Stream::Accept);
+        self.emit = dice(Stream::Emit);
+    }
+
+    /// Forget the text and every cache of it, so that the next one begins like the first: for
+    /// benchmarks.
+    pub fn forget(&mut self) {
+        self.context.clear();
+        self.target.end(SEQ);
+        if let Some(drafter) = &mut self.drafter {
+            drafter.end(SEQ);
+        }
+    }
+
     /// Take the target back.
     pub fn into_target(self) -> Box<dyn LanguageModel> {
         self.target
@@ -190,3 +213,26 @@ impl Engine {
 
 /// One text at a time; the interfaces are ready for more.
 const SEQ: SeqId = SeqId(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::toy::ToyModel;
+
+    #[test]
+    fn a_reseeded_engine_repeats_itself() {
+        let target = ToyModel::new(12, 2, 2.0, 5);
+        let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+        let shape = Shape { max_nodes: 0, depth: 0, width: 1 };
+        let mut engine = Engine::new(Box::new(target), None, sampling, shape, 1);
+        let mut text = |seed| {
+            engine.forget();
+            engine.reseed(seed);
+            engine.start(&[1, 2]).unwrap();
+            (0..40).flat_map(|_| engine.step(0).unwrap().tokens).collect::<Vec<Token>>()
+        };
+        let first = text(7);
+        assert!(text(8) != first);
+        assert_eq!(text(7), first);
+    }
+}

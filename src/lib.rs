@@ -140,8 +140,11 @@ pub mod generate;
 pub mod llama;
 #[allow(unsafe_code)]
 pub mod map;
+pub mod prompts;
 pub mod registry;
+pub mod report;
 pub mod sampler;
+pub mod spread;
 pub mod stats;
 pub mod testkit;
 pub mod text;

@@ -44,7 +44,8 @@ impl Sampling {
         penalty_last_n: 64,
     };
 
-    fn has_penalties(&self) -> bool {
+    /// Whether the law depends on the last `penalty_last_n` tokens.
+    pub fn has_penalties(&self) -> bool {
         self.penalty_last_n > 0
             && (self.repeat_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0)
     }

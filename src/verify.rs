@@ -152,7 +152,7 @@ impl Visit {
 
     fn next_shares_the_draw(&self, tree: &TokenTree, child: NodeId) -> bool {
         let next = self.waiting.len().checked_sub(2).map(|i| self.waiting[i]);
-        tree.draw(child).zip(next).is_some_and(|(draw, next)| draw.nodes().any(|n| n == next))
+        tree.draw(child).zip(next).is_some_and(|(draw, next)| draw.nodes().contains(&next))
     }
 }
 

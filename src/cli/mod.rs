@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 wrong input, 2 failed while running. A closed stdout ends the program
 //! silently with 0.
 
+mod bench;
 mod check;
 mod demo;
 mod inspect;
@@ -34,6 +35,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Run),
+    Bench(bench::Bench),
     List(list::List),
     Inspect(inspect::Inspect),
     Check(check::Check),
@@ -58,6 +60,7 @@ pub fn main(registry: Registry) -> ExitCode {
     crate::llama::show_log(arguments.llama_log);
     let result = match arguments.command {
         Command::Run(run) => run.execute(&registry),
+        Command::Bench(bench) => bench.execute(&registry),
         Command::List(list) => list.execute(&registry),
         Command::Inspect(inspect) => inspect.execute(&registry),
         Command::Check(check) => check.execute(),

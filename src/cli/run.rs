@@ -212,7 +212,7 @@ fn interrupt() -> Arc<AtomicBool> {
 }
 
 /// What is about to run; a drafter that silently does nothing is the commonest complaint elsewhere.
-fn describe(setup: &Setup) -> String {
+pub fn describe(setup: &Setup) -> String {
     let s = setup.shape;
     match setup.drafter.kind.as_str() {
         "none" => "drafter none: plain decoding".to_owned(),

@@ -120,6 +120,11 @@ impl TreeCache {
         self.committed.len()
     }
 
+    /// Whether no token is committed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Plan to score `new` nodes of `tree`, whose root is the last token of `tail`; the rest of
     /// `tail` follows the committed tokens and is decoded on the way. Missing ancestors are added.
     /// The plan is taken as done; if it is not, call [`reset`](TreeCache::reset).

@@ -4,7 +4,9 @@
 //! are refused here.
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use llama_cpp_sys_2 as sys;
 
@@ -55,6 +57,24 @@ pub fn default_threads() -> usize {
 pub const MAX_SEQS: usize = 256;
 /// Most tokens of one decode.
 const MAX_BATCH: usize = 512;
+
+/// Time that this process has spent inside llama.cpp's calls on contexts: decodes, changes of the
+/// cache, waiting for logits. All contexts count, a draft model's too, because what a run spends
+/// outside of them is the question that this answers.
+pub fn time_in_llama() -> Duration {
+    Duration::from_nanos(NANOS_IN_LLAMA.load(Ordering::Relaxed))
+}
+
+static NANOS_IN_LLAMA: AtomicU64 = AtomicU64::new(0);
+
+/// Run `call` and count its time: two readings of the clock, some 50 ns.
+fn timed<T>(call: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let result = call();
+    let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    NANOS_IN_LLAMA.fetch_add(nanos, Ordering::Relaxed);
+    result
+}
 
 fn ggml_type(kv_type: KvType) -> sys::ggml_type {
     match kv_type {
@@ -166,7 +186,7 @@ impl Context {
     /// the cache must be cleared.
     pub fn call(&mut self, calls: &[MemoryCall]) -> bool {
         // SAFETY: the context is alive; sequence ids come from the cache, which was given n_seqs.
-        unsafe {
+        timed(|| unsafe {
             let memory = sys::llama_get_memory(self.ptr.as_ptr());
             calls.iter().all(|call| match *call {
                 MemoryCall::Remove { seq, from } => sys::llama_memory_seq_rm(memory, seq, from as i32, -1),
@@ -175,13 +195,13 @@ impl Context {
                     true
                 }
             })
-        }
+        })
     }
 
     /// Forget everything.
     pub fn clear(&mut self) {
         // SAFETY: the context is alive.
-        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.ptr.as_ptr()), false) };
+        timed(|| unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.ptr.as_ptr()), false) });
     }
 
     /// Decode one batch.
@@ -196,7 +216,7 @@ impl Context {
         log::clear();
         let batch = self.batch.fill(entries);
         // SAFETY: the batch's arrays are as long as n_tokens says and outlive the call.
-        match unsafe { sys::llama_decode(self.ptr.as_ptr(), batch) } {
+        match timed(|| unsafe { sys::llama_decode(self.ptr.as_ptr(), batch) }) {
             0 => Ok(()),
             1 => Err(fail(1, ": the context is full".to_owned())),
             code => Err(fail(code, log::last_errors().map(|e| format!(": {e}")).unwrap_or_default())),
@@ -209,7 +229,7 @@ impl Context {
         // SAFETY: the context is alive. A row has n_vocab entries and stays until the next decode,
         // which needs &mut self.
         unsafe {
-            let row = sys::llama_get_logits_ith(self.ptr.as_ptr(), i);
+            let row = timed(|| sys::llama_get_logits_ith(self.ptr.as_ptr(), i));
             (!row.is_null()).then(|| std::slice::from_raw_parts(row, self.model.n_vocab()))
         }
     }

@@ -74,6 +74,11 @@ impl<'a> LlamaHost<'a> {
         &self.target
     }
 
+    /// Read paths in the settings of drafters built from now on relative to `base`.
+    pub fn set_base(&mut self, base: &Path) {
+        self.base = base.to_owned();
+    }
+
     /// How contexts are made.
     pub fn context_options(&self) -> &ContextOptions {
         &self.context

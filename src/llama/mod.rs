@@ -87,3 +87,12 @@ pub fn backend() -> &'static LlamaBackend {
 pub fn show_log(on: bool) {
     log::show(on);
 }
+
+/// llama.cpp's version and the instruction sets that it was built for.
+pub fn version() -> (String, String) {
+    // SAFETY: both functions return NUL-terminated strings that live as long as the process.
+    let text = |s: *const std::ffi::c_char| unsafe { std::ffi::CStr::from_ptr(s) }.to_string_lossy().trim().to_owned();
+    backend();
+    // SAFETY: plain getters; the backend is initialised.
+    unsafe { (text(llama_cpp_sys_2::llama_version()), text(llama_cpp_sys_2::llama_print_system_info())) }
+}

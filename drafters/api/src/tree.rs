@@ -4,6 +4,8 @@
 //! must not be left to a drafter's good will: the budget (a node beyond it is refused) and the
 //! proposal laws (a `q` exists only where the tree itself drew from it).
 
+use std::borrow::Cow;
+
 use crate::{Dice, Dist, Token};
 
 /// A node of a [`TokenTree`]. Numbers start again every round.
@@ -36,14 +38,14 @@ pub struct Shape {
 pub struct Draw {
     /// The law of the first; each later one is drawn from what is left of it.
     pub q: Dist,
-    first: u32,
-    end: u32,
+    parent: NodeId,
+    nodes: Vec<NodeId>,
 }
 
 impl Draw {
     /// The children drawn, in order.
-    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
-        (self.first..self.end).map(NodeId)
+    pub fn nodes(&self) -> &[NodeId] {
+        &self.nodes
     }
 }
 
@@ -53,6 +55,7 @@ pub struct TokenTree {
     draws: Vec<Draw>,
     shape: Shape,
     passes: usize,
+    round: u64,
     n_vocab: usize,
     dice: Option<Box<dyn Dice>>,
 }
@@ -85,6 +88,7 @@ impl TokenTree {
             draws: Vec::new(),
             shape,
             passes: 0,
+            round: 0,
             n_vocab,
             dice: Some(dice),
         }
@@ -98,6 +102,7 @@ impl TokenTree {
             draws: Vec::new(),
             shape,
             passes: 0,
+            round: 0,
             n_vocab: 0,
             dice: None,
         }
@@ -108,8 +113,15 @@ impl TokenTree {
         self.nodes.clear();
         self.draws.clear();
         self.passes = 0;
+        self.round += 1;
         self.nodes.push(Node::new(root, 0, 0, 1.0));
         self.shape = shape;
+    }
+
+    /// How often [`begin`](TokenTree::begin) was called. The engine refuses a tree that a drafter began anew:
+    /// that would drop what was drawn, for its value.
+    pub fn round(&self) -> u64 {
+        self.round
     }
 
     /// Add a fixed choice (lookup, arg-max, top-k, head): a point mass.
@@ -142,43 +154,91 @@ impl TokenTree {
     }
 
     fn draw_children(&mut self, parent: NodeId, q: Dist, n: usize) {
-        let n = if self.has_room_below(parent) { n.min(self.room()) } else { 0 };
-        let Some(mut dice) = self.dice.take_if(|_| n > 0) else { return };
+        if n == 0 || !self.has_room_below(parent) || self.dice.is_none() {
+            return;
+        }
         let mut excluded: Vec<Token> = self.children(parent).map(|c| self.token(c)).collect();
         excluded.extend(q.tokens().iter().copied().filter(|&t| t as usize >= self.n_vocab));
-        if let Some(q) = q.without(&excluded) {
-            let (draw, first) = (self.draws.len() as u32, self.nodes.len() as u32);
-            let mut left = Some(q.clone());
-            for _ in 0..n {
-                let Some(law) = left else { break };
-                let token = law.draw(dice.as_mut());
-                self.push(parent, token, drawn_belief(law.p(token)), Some(draw));
-                left = law.without(&[token]);
+        let Some(q) = q.without(&excluded) else { return };
+        let draw = self.draws.len();
+        self.draws.push(Draw { q, parent, nodes: Vec::with_capacity(n) });
+        for _ in 0..n.min(self.room()) {
+            if self.draw_one(draw).is_none() {
+                break;
             }
-            self.draws.push(Draw { q, first, end: self.nodes.len() as u32 });
         }
-        self.dice = Some(dice);
+    }
+
+    /// One more child from what is left of a draw's law; `None` if nothing is left.
+    fn draw_one(&mut self, draw: usize) -> Option<NodeId> {
+        let Draw { q, parent, nodes } = &self.draws[draw];
+        let parent = *parent;
+        let drawn: Vec<Token> = nodes.iter().map(|&n| self.token(n)).collect();
+        let left = match drawn[..] {
+            [] => Cow::Borrowed(q),
+            _ => Cow::Owned(q.without(&drawn)?),
+        };
+        let token = left.draw(self.dice.as_deref_mut()?);
+        let belief = drawn_belief(left.p(token));
+        let node = self.push(parent, token, belief, Some(draw as u32));
+        self.draws[draw].nodes.push(node);
+        Some(node)
     }
 
     /// Nodes worth one more draft pass, best first; each is named once. Empty: stop, more would not
     /// pay.
     ///
     /// With a fixed shape that means: at most `depth` passes, the remaining budget spread evenly
-    /// over the passes that remain, the likeliest nodes first.
+    /// over the passes that remain, the likeliest nodes first. Where a law was drawn from, the tree draws
+    /// siblings itself, up to the shape's width, as soon as one promises more than a further layer: the
+    /// law is kept, so they cost no pass. How many is decided before each draw, never after.
     pub fn next_to_expand(&mut self) -> Vec<NodeId> {
         let layers_left = self.shape.depth.saturating_sub(self.passes);
-        if layers_left == 0 || self.room() == 0 {
+        let mut candidates: Vec<NodeId> = match layers_left {
+            0 => Vec::new(),
+            _ => self.ids().filter(|&n| !self.node(n).asked && self.depth(n) < self.shape.depth).collect(),
+        };
+        candidates.sort_by(|&a, &b| self.survival(b).total_cmp(&self.survival(a)).then(a.cmp(&b)));
+        let deeper = candidates.first().map_or(0.0, |&best| self.survival(best) * FIRST_DRAW_ACCEPTED);
+        self.draw_siblings_worth_more_than(deeper);
+        if candidates.is_empty() || self.room() == 0 {
             return Vec::new();
         }
         self.passes += 1;
-        let mut candidates: Vec<NodeId> =
-            self.ids().filter(|&n| !self.node(n).asked && self.depth(n) < self.shape.depth).collect();
-        candidates.sort_by(|&a, &b| self.survival(b).total_cmp(&self.survival(a)).then(a.cmp(&b)));
-        candidates.truncate((self.room() / (self.width() * layers_left)).max(1));
+        candidates.truncate((self.room() / (self.shape.width.max(1) * layers_left)).max(1));
         for &node in &candidates {
             self.nodes[node.index()].asked = true;
         }
         candidates
+    }
+
+    fn draw_siblings_worth_more_than(&mut self, least: f32) {
+        while self.room() > 0 {
+            let open = (0..self.draws.len()).filter(|&draw| self.may_draw_more(draw));
+            let best = open.map(|draw| (self.gain_of_sibling(draw), draw)).max_by(|a, b| a.0.total_cmp(&b.0));
+            match best {
+                Some((gain, draw)) if gain > least => {
+                    if self.draw_one(draw).is_none() {
+                        return;
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Whether another child may come from this draw: within the width, something left, and no fixed
+    /// sibling that it might repeat.
+    fn may_draw_more(&self, draw: usize) -> bool {
+        let Draw { q, parent, nodes } = &self.draws[draw];
+        let children = self.children(*parent).count();
+        children == nodes.len() && children < self.shape.width && children < q.tokens().len()
+    }
+
+    /// Probability that the walk comes by, finds the draw's children rejected, and accepts one more.
+    fn gain_of_sibling(&self, draw: usize) -> f32 {
+        let parent = self.node(self.draws[draw].parent);
+        parent.survival * (1.0 - parent.spent) * LATER_DRAW_ACCEPTED
     }
 
     /// Number of nodes, the root included.
@@ -201,7 +261,8 @@ impl TokenTree {
         self.shape
     }
 
-    /// How many children a drafter should give to a node it expands; at least 1.
+    /// How many fixed children a drafter should give to a node it expands; at least 1. Of drawn ones, one
+    /// is enough: see [`next_to_expand`](TokenTree::next_to_expand).
     pub fn width(&self) -> usize {
         self.shape.width.max(1)
     }
@@ -322,6 +383,11 @@ impl Node {
     }
 }
 
+/// Share of first draws that are accepted, and of later ones once the first was rejected: laws that resemble
+/// each other as a draft model's and its target's do (enumerated on random laws, 0.77 and 0.5).
+const FIRST_DRAW_ACCEPTED: f32 = 0.77;
+const LATER_DRAW_ACCEPTED: f32 = 0.5;
+
 /// How likely a token drawn with probability `q` is to be accepted, before anything was measured.
 ///
 /// Where p resembles q, a drawn token is accepted with min(1, p/q) whatever its own probability, so
@@ -417,5 +483,26 @@ mod tests {
         }
         assert_eq!(expanded, [0, 1, 3], "the best child each time");
         assert_eq!((t.len(), t.path(NodeId(5))), (7, vec![1, 1, 1]));
+    }
+
+    #[test]
+    fn siblings_are_drawn_where_they_promise_more_than_another_layer() {
+        let grow = |q: Dist, max_nodes| {
+            let mut t = tree(Shape { max_nodes, depth: 6, width: 2 });
+            loop {
+                let next = t.next_to_expand();
+                if next.is_empty() {
+                    return t.ids().map(|n| t.depth(n)).collect::<Vec<_>>();
+                }
+                for n in next {
+                    assert!(t.sample(n, q.clone(), 1).count() <= 1);
+                }
+            }
+        };
+        let sure = Dist::from_weights([(1, 0.98), (2, 0.02)]).unwrap();
+        let unsure = Dist::from_weights((1..9).map(|t| (t, 1.0))).unwrap();
+        assert_eq!(grow(sure, 6), [0, 1, 2, 3, 4, 5, 6], "a sure chain is not widened");
+        assert!(grow(unsure, 6).iter().max() < Some(&6), "an unsure one is");
+        assert!(grow(uniform(&[3]), 8).iter().all(|&d| d <= 6), "a point mass has no second token");
     }
 }

@@ -1,0 +1,389 @@
+//! What a comparison found: every run of every method, summed up by kind of text, as a table and
+//! as JSON.
+//!
+//! A ratio is tokens/s of a method to tokens/s of plain decoding, on the same prompt in the same
+//! repeat; the drift of a busy machine cancels there, which it does not in tokens/s. Losses are
+//! shown like wins and explained: a round is worth the tokens it yields and costs so many plain steps.
+
+use foretoken_drafter::Token;
+use serde::Serialize;
+
+use crate::prompts::Prompt;
+use crate::spread::{geometric_mean, interval, median, quartiles, Kind};
+use crate::stats::{Stats, Summary};
+
+/// A finished comparison. Method 0 is plain decoding, the others are the configurations.
+pub struct Comparison {
+    /// Names and descriptions of the methods, `none` first.
+    pub methods: Vec<Method>,
+    /// The prompts.
+    pub prompts: Vec<Prompt>,
+    /// Every run, in the order in which they ran.
+    pub runs: Vec<Run>,
+    /// Whether texts were decoded greedily: only then must they equal plain text.
+    pub greedy: bool,
+}
+
+/// Plain decoding or a configuration.
+pub struct Method {
+    /// Short, unique.
+    pub name: String,
+    /// Drafter and budget.
+    pub about: String,
+}
+
+/// One text.
+pub struct Run {
+    /// Index of the method.
+    pub method: usize,
+    /// Index of the prompt.
+    pub prompt: usize,
+    /// Which repeat.
+    pub repeat: usize,
+    /// What was generated.
+    pub tokens: Vec<Token>,
+    /// What the rounds added up to.
+    pub stats: Stats,
+}
+
+/// What a method did on one kind of text, or overall. Rates that nothing was measured for are `null`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Kind of text; `overall`.
+    pub kind: String,
+    /// Prompts.
+    pub prompts: usize,
+    /// Runs: prompts times repeats.
+    pub runs: usize,
+    /// Median ratio to plain decoding; overall, the geometric mean over kinds.
+    pub ratio: Option<f64>,
+    /// Quartiles of the ratios.
+    pub ratio_quartiles: Option<(f64, f64)>,
+    /// 95 % bootstrap interval of `ratio`.
+    pub ratio_interval_95: Option<(f64, f64)>,
+    /// Median tokens/s; overall, the geometric mean over kinds.
+    pub tokens_per_second: Option<f64>,
+    /// Sums and rates over all runs.
+    pub summary: Summary,
+    /// Percent of decoding time in the drafter, in verify passes, and elsewhere.
+    pub draft_percent: Option<f64>,
+    /// See `draft_percent`.
+    pub verify_percent: Option<f64>,
+    /// See `draft_percent`.
+    pub other_percent: Option<f64>,
+    /// What a round costs, in plain steps.
+    pub round_cost: Option<RoundCost>,
+    /// Greedy runs whose text is not plain text; `null` if sampled.
+    pub differing: Option<usize>,
+    /// Prompts whose text ends in a cycle of at most 32 tokens.
+    pub cycling: usize,
+}
+
+/// Cost of a mean round over the cost of a mean plain step on the same prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RoundCost {
+    /// Drafting.
+    pub draft: f64,
+    /// Drafting one node.
+    pub draft_per_node: Option<f64>,
+    /// The pass of the target.
+    pub verify: f64,
+    /// Everything else.
+    pub other: f64,
+    /// Mean tokens in a pass, root included: the n of T(n).
+    pub pass_tokens: f64,
+    /// T(n)/T(1) as realised: a pass over a pass of plain decoding.
+    pub pass_ratio: f64,
+}
+
+impl Comparison {
+    /// The rows of a method: one per kind in the order of the prompts, then the overall one.
+    pub fn rows(&self, method: usize) -> Vec<Row> {
+        let mut rows: Vec<Row> = self.kinds().iter().map(|kind| self.row(method, Some(kind))).collect();
+        rows.push(self.row(method, None));
+        rows
+    }
+
+    /// Where a greedy text leaves plain text; `None` if it does not, or if nothing must agree.
+    pub fn differs_at(&self, run: &Run) -> Option<usize> {
+        let plain = self.plain(run).filter(|_| self.greedy)?;
+        let equal = plain.tokens.iter().zip(&run.tokens).take_while(|(a, b)| a == b).count();
+        (equal < plain.tokens.len().max(run.tokens.len())).then_some(equal)
+    }
+
+    /// Tokens/s over plain tokens/s on the same prompt in the same repeat.
+    pub fn ratio(&self, run: &Run) -> Option<f64> {
+        Some(run.stats.tokens_per_second()? / self.plain(run)?.stats.tokens_per_second()?)
+    }
+
+    fn plain(&self, run: &Run) -> Option<&Run> {
+        self.runs.iter().find(|r| r.method == 0 && r.prompt == run.prompt && r.repeat == run.repeat)
+    }
+
+    fn kinds(&self) -> Vec<&str> {
+        let mut kinds: Vec<&str> = Vec::new();
+        for prompt in &self.prompts {
+            if !kinds.contains(&prompt.kind.as_str()) {
+                kinds.push(&prompt.kind);
+            }
+        }
+        kinds
+    }
+
+    fn runs_of(&self, method: usize, kind: Option<&str>) -> Vec<&Run> {
+        let is_wanted = |prompt: &Prompt| kind.is_none_or(|kind| prompt.kind == kind);
+        self.runs.iter().filter(|r| r.method == method && is_wanted(&self.prompts[r.prompt])).collect()
+    }
+
+    fn row(&self, method: usize, kind: Option<&str>) -> Row {
+        let runs = self.runs_of(method, kind);
+        let kinds = kind.map_or_else(|| self.kinds(), |kind| vec![kind]);
+        let ratios: Vec<Kind> = kinds.iter().map(|kind| self.ratios(method, kind)).collect();
+        let speeds: Option<Vec<f64>> = kinds.iter().map(|kind| self.speed(method, kind)).collect();
+        let medians: Option<Vec<f64>> = ratios.iter().map(|kind| median(&kind.concat())).collect();
+        let sum = sum(&runs);
+        let decode = sum.decode.as_secs_f64();
+        let percent = |time: std::time::Duration| (decode > 0.0).then(|| 100.0 * time.as_secs_f64() / decode);
+        let mut cycling: Vec<usize> = runs.iter().filter(|r| ends_in_cycle(&r.tokens)).map(|r| r.prompt).collect();
+        cycling.sort_unstable();
+        cycling.dedup();
+        Row {
+            kind: kind.unwrap_or("overall").to_owned(),
+            prompts: self.prompts.iter().filter(|p| kind.is_none_or(|kind| p.kind == kind)).count(),
+            runs: runs.len(),
+            ratio: medians.and_then(|m| geometric_mean(&m)),
+            ratio_quartiles: quartiles(&ratios.concat().concat()),
+            ratio_interval_95: interval(&ratios, BOOTSTRAP_SEED),
+            tokens_per_second: speeds.and_then(|s| geometric_mean(&s)),
+            draft_percent: percent(sum.draft),
+            verify_percent: percent(sum.verify),
+            other_percent: percent(sum.other()),
+            round_cost: self.round_cost(&sum, kind),
+            differing: self.greedy.then(|| runs.iter().filter(|r| self.differs_at(r).is_some()).count()),
+            cycling: cycling.len(),
+            summary: sum.summary(),
+        }
+    }
+
+    fn ratios(&self, method: usize, kind: &str) -> Kind {
+        let runs = self.runs_of(method, Some(kind));
+        let of_prompt = |prompt| runs.iter().filter(|r| r.prompt == prompt).filter_map(|r| self.ratio(r)).collect();
+        (0..self.prompts.len()).map(of_prompt).filter(|ratios: &Vec<f64>| !ratios.is_empty()).collect()
+    }
+
+    fn speed(&self, method: usize, kind: &str) -> Option<f64> {
+        let runs = self.runs_of(method, Some(kind));
+        median(&runs.iter().filter_map(|r| r.stats.tokens_per_second()).collect::<Vec<f64>>())
+    }
+
+    fn round_cost(&self, sum: &Stats, kind: Option<&str>) -> Option<RoundCost> {
+        let plain = self::sum(&self.runs_of(0, kind));
+        if sum.rounds == 0 || plain.rounds == 0 || plain.verify.is_zero() {
+            return None;
+        }
+        let per_round = |time: std::time::Duration, of: &Stats| time.as_secs_f64() / of.rounds as f64;
+        let step = per_round(plain.decode, &plain);
+        let draft = per_round(sum.draft, sum) / step;
+        Some(RoundCost {
+            draft,
+            draft_per_node: (sum.drafted > 0).then(|| draft * sum.rounds as f64 / sum.drafted as f64),
+            verify: per_round(sum.verify, sum) / step,
+            other: per_round(sum.other(), sum) / step,
+            pass_tokens: 1.0 + sum.drafted as f64 / sum.rounds as f64,
+            pass_ratio: per_round(sum.verify, sum) / per_round(plain.verify, &plain),
+        })
+    }
+
+    /// The tables, one per method, at most 110 columns wide.
+    pub fn table(&self) -> String {
+        (0..self.methods.len()).map(|method| self.section(method)).collect::<Vec<_>>().join("\n")
+    }
+
+    fn section(&self, method: usize) -> String {
+        let rows = self.rows(method);
+        let Method { name, about } = &self.methods[method];
+        let mut lines = vec![shortened(&format!("{name}: {about}"), WIDTH), HEADER.to_owned()];
+        lines.extend(rows.iter().map(line));
+        if let Some(overall) = rows.last().filter(|_| method > 0) {
+            lines.extend(positions(overall));
+            lines.extend(self.difference(method));
+        }
+        lines.extend(rows.iter().filter(|_| method > 0).filter_map(loss));
+        lines.join("\n") + "\n"
+    }
+
+    fn difference(&self, method: usize) -> Option<String> {
+        let runs = self.runs_of(method, None);
+        let first: Vec<usize> = runs.iter().filter_map(|r| self.differs_at(r)).collect();
+        let earliest = first.iter().min()?;
+        let (n, all) = (first.len(), runs.len());
+        Some(format!("  {n} of {all} greedy texts leave plain text, the first at token {earliest} (near-ties if few)"))
+    }
+}
+
+/// Any fixed number; the same report from the same runs.
+const BOOTSTRAP_SEED: u64 = 1;
+const WIDTH: usize = 110;
+
+const HEADER: &str = "  kind        ratio  quartiles   95 % range  tokens/s  rate length  \
+                      draft verify other%  plain differs cycling";
+
+fn line(row: &Row) -> String {
+    let number = |x: Option<f64>, digits: usize| x.map_or("-".to_owned(), |x| format!("{x:.digits$}"));
+    let range = |r: Option<(f64, f64)>| r.map_or("-".to_owned(), |(a, b)| format!("{a:.2}-{b:.2}"));
+    format!(
+        "  {:<10} {:>6}  {:<11} {:<11} {:>8} {:>5} {:>6}  {:>5} {:>6} {:>6}  {:>5} {:>7} {:>7}",
+        shortened(&row.kind, 10),
+        number(row.ratio, 2),
+        range(row.ratio_quartiles),
+        range(row.ratio_interval_95),
+        number(row.tokens_per_second, 1),
+        number(row.summary.acceptance_rate, 3),
+        number(row.summary.mean_acceptance_length, 2),
+        number(row.draft_percent, 0),
+        number(row.verify_percent, 0),
+        number(row.other_percent, 0),
+        row.summary.plain_rounds,
+        row.differing.map_or("-".to_owned(), |n| n.to_string()),
+        row.cycling,
+    )
+}
+
+fn positions(overall: &Row) -> Option<String> {
+    let rates = &overall.summary.acceptance_by_position;
+    let shown: Vec<String> = rates.iter().take(14).map(|rate| format!("{rate:.2}")).collect();
+    let more = if rates.len() > shown.len() { " …" } else { "" };
+    (!shown.is_empty()).then(|| format!("  acceptance by position: {}{more}", shown.join(" ")))
+}
+
+/// Why a row is below 1: what a round yields, and what it costs.
+fn loss(row: &Row) -> Option<String> {
+    let cost = row.round_cost.filter(|_| row.ratio.is_some_and(|ratio| ratio < 1.0))?;
+    let tokens = row.summary.generated_tokens as f64 / row.summary.rounds as f64;
+    let rate = row.summary.acceptance_rate.map_or("-".to_owned(), |rate| format!("{rate:.2}"));
+    Some(format!(
+        "  {}: {tokens:.2} tokens a round (rate {rate}) cost {:.2} plain steps: \
+         draft {:.2}, T({:.1})/T(1) {:.2}, other {:.2}",
+        shortened(&row.kind, 9),
+        cost.draft + cost.verify + cost.other,
+        cost.draft,
+        cost.pass_tokens,
+        cost.pass_ratio,
+        cost.other,
+    ))
+}
+
+fn sum(runs: &[&Run]) -> Stats {
+    let mut sum = Stats::default();
+    runs.iter().for_each(|run| sum.merge(&run.stats));
+    sum
+}
+
+fn shortened(text: &str, width: usize) -> String {
+    match text.chars().count() > width {
+        true => text.chars().take(width - 1).chain(['…']).collect(),
+        false => text.to_owned(),
+    }
+}
+
+/// Whether a text goes round in circles: its last 32 tokens, and at least three turns, repeat with
+/// one period of at most 32 tokens. Such texts flatter drafters that look things up.
+pub fn ends_in_cycle(tokens: &[Token]) -> bool {
+    (1..=LONGEST_CYCLE).any(|period| {
+        let tail = (3 * period).max(LONGEST_CYCLE);
+        tokens.len() >= tail && {
+            let tail = &tokens[tokens.len() - tail..];
+            tail[period..] == tail[..tail.len() - period]
+        }
+    })
+}
+
+const LONGEST_CYCLE: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Round;
+    use crate::verify::Ending;
+    use std::time::Duration;
+
+    #[test]
+    fn cycles() {
+        let of = |period: u32, len: u32| (0..len).map(|i| i % period).collect::<Vec<Token>>();
+        assert!(ends_in_cycle(&of(1, 32)) && ends_in_cycle(&of(32, 96)) && ends_in_cycle(&of(7, 40)));
+        assert!(!ends_in_cycle(&of(1, 31)), "too short to tell");
+        assert!(!ends_in_cycle(&of(32, 95)), "not three turns");
+        assert!(!ends_in_cycle(&of(33, 500)), "too long a cycle");
+        assert!(ends_in_cycle(&[of(500, 100), of(5, 60)].concat()), "only the end counts");
+        assert!(!ends_in_cycle(&[of(5, 60), vec![9]].concat()));
+    }
+
+    fn round(drafted: usize, accepted: usize, total_ms: u64) -> Round {
+        Round {
+            tokens: vec![0; accepted + 1],
+            drafted,
+            depth: drafted,
+            accepted,
+            ending: Ending::Recovered,
+            draft: Duration::from_millis(if drafted > 0 { total_ms / 4 } else { 0 }),
+            score: Duration::from_millis(total_ms / 2),
+            total: Duration::from_millis(total_ms),
+        }
+    }
+
+    fn run(method: usize, prompt: usize, repeat: usize, tokens: Vec<Token>, rounds: &[Round]) -> Run {
+        let mut stats = Stats::default();
+        stats.generated_tokens = tokens.len();
+        rounds.iter().for_each(|r| stats.add(r));
+        Run { method, prompt, repeat, tokens, stats }
+    }
+
+    /// Two prompts of two kinds; the second method halves the time of one and doubles the other's.
+    fn comparison() -> Comparison {
+        let prompt = |id: &str, kind: &str| Prompt { id: id.to_owned(), kind: kind.to_owned(), text: "x".to_owned() };
+        let method = |name: &str| Method { name: name.to_owned(), about: "a test".to_owned() };
+        let mut runs = Vec::new();
+        for repeat in 0..2 {
+            for prompt in 0..2 {
+                runs.push(run(0, prompt, repeat, vec![1, 2, 3, 4], &vec![round(0, 0, 100); 4]));
+            }
+            runs.push(run(1, 0, repeat, vec![1, 2, 3, 4], &[round(4, 3, 200)]));
+            runs.push(run(1, 1, repeat, vec![1, 2, 9, 4], &vec![round(1, 0, 200); 4]));
+        }
+        Comparison {
+            methods: vec![method("none"), method("guess")],
+            prompts: vec![prompt("a", "easy"), prompt("b", "difficult-one")],
+            runs,
+            greedy: true,
+        }
+    }
+
+    #[test]
+    fn rows_pair_each_run_with_the_plain_one() {
+        let rows = comparison().rows(1);
+        assert_eq!(rows.iter().map(|r| r.ratio).collect::<Vec<_>>(), [Some(2.0), Some(0.5), Some(1.0)]);
+        assert_eq!(rows[0].ratio_interval_95, Some((2.0, 2.0)));
+        assert_eq!(rows[2].ratio_quartiles, Some((0.5, 2.0)));
+        assert!((rows[0].tokens_per_second.unwrap() - 20.0).abs() < 1e-9);
+        assert_eq!(
+            (rows[0].draft_percent, rows[0].verify_percent, rows[0].other_percent),
+            (Some(25.0), Some(50.0), Some(25.0))
+        );
+        assert_eq!(rows.iter().map(|r| r.differing).collect::<Vec<_>>(), [Some(0), Some(2), Some(2)]);
+        assert_eq!(comparison().differs_at(&comparison().runs[3]), Some(2));
+        let cost = rows[1].round_cost.unwrap();
+        assert_eq!((cost.draft, cost.verify, cost.other), (0.5, 1.0, 0.5));
+        assert_eq!((cost.pass_tokens, cost.pass_ratio, cost.draft_per_node), (2.0, 2.0, Some(0.5)));
+        assert!(comparison().rows(0).iter().all(|r| r.ratio == Some(1.0) && r.differing == Some(0)));
+    }
+
+    #[test]
+    fn the_table_is_narrow_and_explains_losses() {
+        let table = comparison().table();
+        assert!(table.lines().all(|l| l.chars().count() <= WIDTH), "{table}");
+        assert!(table.contains("2 of 4 greedy texts leave plain text, the first at token 2"), "{table}");
+        let loss = "difficul…: 1.00 tokens a round (rate 0.00) cost 2.00 plain steps: draft 0.50, T(2.0)/T(1) 2.00";
+        assert!(table.contains(loss), "{table}");
+        assert!(!table.contains("easy: "), "{table}");
+    }
+}

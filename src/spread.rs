@@ -1,0 +1,116 @@
+//! Medians and how far to trust them: what `bench` says about a handful of noisy ratios.
+//!
+//! Ratios of one prompt resemble each other, so the bootstrap draws prompts first and repeats of
+//! each drawn prompt second; drawing single ratios would make the interval too narrow.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// The middle value; the mean of the two middle ones if their number is even. `None` if there are none.
+pub fn median(values: &[f64]) -> Option<f64> {
+    quantile(&sorted(values), 0.5)
+}
+
+/// The quartiles around the median, interpolated linearly.
+pub fn quartiles(values: &[f64]) -> Option<(f64, f64)> {
+    let values = sorted(values);
+    Some((quantile(&values, 0.25)?, quantile(&values, 0.75)?))
+}
+
+/// The geometric mean. `None` if there is nothing, or something not positive.
+pub fn geometric_mean(values: &[f64]) -> Option<f64> {
+    let sum: Option<f64> = values.iter().map(|&v| (v > 0.0).then(|| v.ln())).sum();
+    sum.filter(|_| !values.is_empty()).map(|sum| (sum / values.len() as f64).exp())
+}
+
+/// The ratios of one kind of text: for each prompt, one for each repeat.
+pub type Kind = Vec<Vec<f64>>;
+
+/// The 95 % bootstrap interval (percentiles) of the geometric mean over `kinds` of their medians;
+/// with one kind, of its median. The same seed gives the same interval. `None` if a kind has no ratio.
+pub fn interval(kinds: &[Kind], seed: u64) -> Option<(f64, f64)> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let means: Option<Vec<f64>> = (0..RESAMPLES)
+        .map(|_| {
+            let medians: Option<Vec<f64>> = kinds.iter().map(|kind| median(&resample(kind, &mut rng))).collect();
+            geometric_mean(&medians?)
+        })
+        .collect();
+    let means = sorted(&means?);
+    Some((quantile(&means, 0.025)?, quantile(&means, 0.975)?))
+}
+
+/// More would change the third digit of an interval at most.
+const RESAMPLES: usize = 2000;
+
+/// As many prompts as there are, drawn with replacement, and of each as many repeats.
+fn resample(kind: &Kind, rng: &mut StdRng) -> Vec<f64> {
+    let mut drawn = Vec::new();
+    for _ in kind {
+        let prompt = &kind[rng.random_range(0..kind.len())];
+        drawn.extend(prompt.iter().map(|_| prompt[rng.random_range(0..prompt.len())]));
+    }
+    drawn
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    values
+}
+
+fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    let at = share * sorted.len().checked_sub(1)? as f64;
+    let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    Some(below + (above - below) * at.fract())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_quartiles_of_known_numbers() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), Some(2.5));
+        assert_eq!(median(&[]), None);
+        assert_eq!(quartiles(&[1.0, 2.0, 3.0, 4.0, 5.0]), Some((2.0, 4.0)));
+        assert_eq!(quartiles(&[1.0, 2.0, 3.0, 4.0]), Some((1.75, 3.25)));
+        assert_eq!(quartiles(&[7.0]), Some((7.0, 7.0)));
+    }
+
+    #[test]
+    fn geometric_means() {
+        assert!((geometric_mean(&[2.0, 8.0]).unwrap() - 4.0).abs() < 1e-12);
+        assert_eq!(geometric_mean(&[]), None);
+        assert_eq!(geometric_mean(&[1.0, 0.0]), None);
+    }
+
+    #[test]
+    fn a_bootstrap_without_spread_has_none() {
+        assert_eq!(interval(&[vec![vec![1.5; 3]; 4]], 1), Some((1.5, 1.5)));
+        assert_eq!(interval(&[], 1), None);
+        assert_eq!(interval(&[vec![]], 1), None);
+    }
+
+    #[test]
+    fn a_bootstrap_of_normal_numbers_is_as_wide_as_theory_says() {
+        // 101 numbers of a standard normal law, moved to 10: the median's standard error is
+        // sqrt(pi / 2) / sqrt(101) = 0.125, so 95 % lies within 0.244 of it.
+        let mut rng = StdRng::seed_from_u64(3);
+        let normal = |rng: &mut StdRng| (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0;
+        let kind: Kind = (0..101).map(|_| vec![10.0 + normal(&mut rng)]).collect();
+        let middle = median(&kind.concat()).unwrap();
+        let (low, high) = interval(std::slice::from_ref(&kind), 7).unwrap();
+        assert_eq!(interval(&[kind], 7), Some((low, high)), "seeded");
+        assert!(low < middle && middle < high);
+        assert!((0.3..0.75).contains(&(high - low)), "{low} {high}");
+    }
+
+    #[test]
+    fn prompts_are_drawn_whole() {
+        // Two prompts that disagree: single ratios would nearly always mix them, prompts do not.
+        let (low, high) = interval(&[vec![vec![1.0; 50], vec![2.0; 50]]], 1).unwrap();
+        assert_eq!((low, high), (1.0, 2.0));
+    }
+}

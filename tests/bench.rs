@@ -1,0 +1,136 @@
+//! Level 5: `foretoken bench` on the bundled models. What it counts must add up; times are not tested.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn bench(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+    command.current_dir(root()).env("OMP_WAIT_POLICY", "passive");
+    command.arg("bench").args(arguments).args(["--set", "target.threads=1"]);
+    command.output().expect("the program starts")
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = bench(&[arguments, &["--json"]].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert!(!errors.contains("run 1 of"), "progress where nobody watches: {errors}");
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+fn error(arguments: &[&str]) -> String {
+    let output = bench(arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+const SMALL: [&str; 8] = [
+    "--prompts",
+    "benches/prompts/code.jsonl",
+    "benches/prompts/records.jsonl",
+    "--prompts-per-kind",
+    "1",
+    "--repeats",
+    "2",
+    "-n12",
+];
+
+#[test]
+fn counts_and_ratios_add_up() {
+    let report = json(&[&["configs/model.toml", "configs/ngram.toml"][..], &SMALL].concat());
+    let names: Vec<&str> = array(&report["configs"]).iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["none", "model", "ngram"]);
+    let runs = array(&report["runs"]);
+    assert_eq!(runs.len(), 3 * 2 * 2, "configs, prompts, repeats");
+    for run in runs {
+        assert_eq!(number(&run["generated_tokens"]), 12.0, "{run}");
+        assert!(number(&run["accepted"]) <= number(&run["drafted"]), "{run}");
+        assert_eq!(number(&run["accepted"]) + number(&run["rounds"]), 12.0, "each round adds one: {run}");
+        let parts = number(&run["draft_s"]) + number(&run["verify_s"]) + number(&run["other_s"]);
+        assert!((parts - number(&run["decode_s"])).abs() < 1e-6, "{run}");
+        let same = |r: &&Value| r["prompt"] == run["prompt"] && r["repeat"] == run["repeat"] && r["config"] == "none";
+        let plain = runs.iter().find(same).expect("every run has its plain one");
+        let ratio = number(&run["tokens_per_second"]) / number(&plain["tokens_per_second"]);
+        assert!((number(&run["ratio"]) - ratio).abs() < 1e-9, "{run}");
+        if run["config"] == "none" {
+            assert_eq!((number(&run["plain_rounds"]), &run["differs_at"]), (12.0, &Value::Null));
+        }
+    }
+    for config in array(&report["configs"]) {
+        let (overall, kinds) = (&config["overall"], array(&config["kinds"]));
+        assert_eq!(kinds.len(), 2);
+        let product: f64 = kinds.iter().map(|k| number(&k["ratio"])).product();
+        assert!((number(&overall["ratio"]) - product.sqrt()).abs() < 1e-9, "{overall}");
+        assert_eq!(number(&overall["summary"]["generated_tokens"]), 48.0);
+        let interval = array(&overall["ratio_interval_95"]);
+        assert!(number(&interval[0]) <= number(&interval[1]));
+    }
+}
+
+#[test]
+fn the_report_names_files_but_no_folders() {
+    let absolute = root().join("configs/model.toml");
+    let report = json(&[&[absolute.to_str().unwrap()][..], &SMALL].concat());
+    assert_eq!((&report["target"]["model"], &report["threads"]), (&"target.gguf".into(), &1.into()));
+    assert_eq!(report["configs"][1]["settings"]["model"], "draft.gguf");
+    assert!(!report.to_string().contains(root().to_str().unwrap()));
+}
+
+#[test]
+fn the_table_is_narrow() {
+    let output = bench(&[&["configs/ngram.toml"][..], &SMALL].concat());
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.lines().all(|line| line.chars().count() <= 110), "{table}");
+    for word in ["none: plain decoding", "ngram: drafter ngram", "code", "records", "overall", "cycling"] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+}
+
+#[test]
+fn sampled_texts_need_not_agree() {
+    let arguments = [&["configs/none.toml", "--temperature", "1", "--seed", "5"][..], &SMALL].concat();
+    let report = json(&arguments);
+    assert!(array(&report["configs"]).iter().all(|c| c["overall"]["differing"].is_null()), "nothing must agree");
+    assert_eq!(report["configs"][1]["name"], "configs/none.toml", "none is taken");
+}
+
+#[test]
+fn wrong_input_is_one_line() {
+    let folder = std::env::temp_dir().join(format!("foretoken-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let target = root().join("models/target.gguf");
+    let write = |name: &str, rest: &str| {
+        let file = folder.join(name);
+        std::fs::write(&file, format!("[target]\nmodel = '{}'\n{rest}", target.display())).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let plain = write("plain.toml", "");
+    let short = write("short.toml", "context = 256\n[sampling]\ntop_k = 3");
+    let wrong = write("wrong.toml", "[drafter]\nkind = 'modle'");
+    let with = |first: &[&str]| error(&[first, &SMALL].concat());
+    assert!(
+        with(&[&plain, &short]).contains("differ in target.context, sampling.top_k"),
+        "{}",
+        with(&[&plain, &short])
+    );
+    assert!(with(&[&wrong]).contains("wrong.toml: unknown drafter `modle`; did you mean `model`?"));
+    assert!(with(&[&plain, "--set", "target.context=20"]).contains("lower -n or raise target.context"));
+    assert!(error(&[&plain, "--prompts", folder.to_str().unwrap()]).contains("a folder needs .jsonl files"));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn array(value: &Value) -> &Vec<Value> {
+    value.as_array().expect("an array")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
