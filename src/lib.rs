@@ -28,6 +28,9 @@
 //! * [`text`]: What may be printed already? Whole characters, and no beginning of a stop string.
 //! * [`chat`]: How does a prompt look in the model's own template?
 //! * [`stats`]: What do the rounds add up to?
+//! * [`prompts`]: Which texts does a benchmark continue?
+//! * [`report`]: What did a comparison with plain decoding find?
+//! * [`spread`]: How far are its medians to be trusted?
 //! * [`config`]: What did the user write, and what does it mean?
 //! * [`registry`]: Which drafters are there? The only list.
 //! * [`map`]: How is a file read in place?
@@ -43,8 +46,8 @@
 //! * `examples/`: this library in a program; `examples/bigram`: a drafter outside this crate, to copy.
 //! * `configs/`: one file per way of running; each runs as it stands.
 //! * `models/`: the bundled models, and how they were made.
-//! * `benches/`: what is measured, on which prompts, and the records.
-//! * `tests/`: one file per claim.
+//! * `benches/`: what is measured, and on which prompts.
+//! * `tests/`: one file per claim; `tests/mutants/`: the known ways to break exactness, each caught by a test.
 //!
 //! Arrows run one way: this crate → `drafters/*` → `drafters/api`, and this crate → llama-cpp-2.
 //!
@@ -78,8 +81,9 @@
 //! [`engine`] and [`generate`] draw nothing; [`generate`] may cut a text short, never change it.
 //!
 //! **Architecture invariant:** a proposal law q exists only where the tree itself drew from it. There is no call that
-//! takes a token together with the q it is said to come from, and none that takes a node out of the tree: nothing
-//! drawn is ever dropped for its value. The budget is the tree's too; a node beyond it is refused.
+//! takes a token together with the q it is said to come from, and none that takes a node out of the tree (one begun
+//! anew is refused): nothing drawn is ever dropped for its value. The budget is the tree's too; a node beyond it is
+//! refused.
 //!
 //! **Architecture invariant:** drawing drafts, deciding verdicts and emitting tokens never share random numbers.
 //!

@@ -18,7 +18,7 @@ impl Drafter for Counting {
                 if request.law.is_greedy() {
                     tree.add(node, token + 1, 0.75);
                 } else if let Some(q) = law_after(token) {
-                    let _children = tree.sample(node, q, tree.width());
+                    let _child = tree.sample(node, q, 1); // its siblings are drawn by the tree
                 }
             }
         }
