@@ -1,4 +1,4 @@
-//! The configuration in two layers: [`Config`] is the TOML as written, [`Setup`] is what it means.
+//! The configuration in two layers: `Config` is the TOML as written, [`Setup`] is what it means.
 //!
 //! Text becomes types here and nowhere else; after [`Setup`] nobody checks again. Every message
 //! names the key and the way out, and a misspelt key the nearest known one.

@@ -24,6 +24,13 @@ pub struct Limits {
     pub ignore_end: bool,
 }
 
+impl Limits {
+    /// At most `max_tokens`, or until the model says that it is done.
+    pub fn tokens(max_tokens: usize) -> Limits {
+        Limits { max_tokens, stop: Vec::new(), ignore_end: false }
+    }
+}
+
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {

@@ -4,11 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use foretoken_drafter::Host;
-
 use super::{note, Failure};
 use crate::config::Draft;
-use crate::engine::Engine;
 use crate::generate::{generate, Limits};
 use crate::llama::host::{warnings, LlamaHost};
 use crate::registry::Registry;
@@ -42,10 +39,8 @@ impl Demo {
             }
             let mut host = LlamaHost::load(&setup, registry)?;
             let prompt = host.model().tokenise(&self.prompt, true)?;
-            let drafter = host.build(kind, &setup.drafter.settings)?;
-            let target = Box::new(host.open_target()?);
-            let mut engine = Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed);
-            let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: false };
+            let mut engine = host.engine(&setup)?;
+            let limits = Limits::tokens(self.max_tokens);
             let go_on = AtomicBool::new(false);
             // Once unseen, so that no run pays for cold caches.
             generate(&mut engine, host.model().as_ref(), &prompt, &limits, &go_on, &mut |_| true)?;

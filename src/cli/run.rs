@@ -16,7 +16,7 @@ use crate::llama::host::{warnings, LlamaHost};
 use crate::llama::model::Model;
 use crate::registry::Registry;
 use crate::stats::Summary;
-use foretoken_drafter::{Host, Token};
+use foretoken_drafter::Token;
 
 /// Continue a prompt.
 ///
@@ -112,9 +112,7 @@ impl Run {
         let mut host = LlamaHost::load(&setup, registry)?;
         let text = if self.chat { in_template(host.model(), &text)? } else { text };
         let prompt = host.model().tokenise(&text, true)?;
-        let drafter = host.build(&setup.drafter.kind, &setup.drafter.settings)?;
-        let target = Box::new(host.open_target()?);
-        let mut engine = Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed);
+        let mut engine = host.engine(&setup)?;
         if !self.quiet && !self.json {
             note(describe(&setup));
             if host.model().is_recurrent() && setup.drafter.kind != "none" {
@@ -142,8 +140,8 @@ impl Run {
         let mut out = std::io::stdout().lock();
         let mut failed = None;
         let mut sink = |piece: &str| {
-            if self.json {
-                return true;
+            if self.json || failed.is_some() {
+                return failed.is_none();
             }
             failed = out.write_all(piece.as_bytes()).and_then(|()| out.flush()).err();
             failed.is_none()

@@ -12,6 +12,7 @@ use super::model::{LoadOptions, Model};
 use super::scorer::Scorer;
 use super::{cpu, memory, model, LlamaError};
 use crate::config::{Setup, TargetSetup, MAX_THREADS};
+use crate::engine::Engine;
 use crate::registry::Registry;
 
 /// What the user should know before the models of `setup` are loaded, one line each.
@@ -89,6 +90,16 @@ impl<'a> LlamaHost<'a> {
     /// llama.cpp cannot make it.
     pub fn open_target(&self) -> Result<Scorer, LlamaError> {
         Ok(Scorer::new(Context::new(self.target.clone(), &self.context)?))
+    }
+
+    /// The engine that `setup` describes: a fresh context of the target, and its drafter.
+    ///
+    /// # Errors
+    /// The drafter's settings are wrong, or llama.cpp cannot make a context.
+    pub fn engine(&mut self, setup: &Setup) -> Result<Engine, DraftError> {
+        let drafter = self.build(&setup.drafter.kind, &setup.drafter.settings)?;
+        let target = Box::new(self.open_target().map_err(DraftError::settings)?);
+        Ok(Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed))
     }
 }
 

@@ -1,3 +1,5 @@
+//! Chance as the tree and the verifier see it: one call, so that tests can visit every outcome.
+
 /// A source of random choices.
 ///
 /// The tree draws its children through it and the verifier its verdicts, each from a stream of its

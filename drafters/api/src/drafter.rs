@@ -1,3 +1,5 @@
+//! What a drafter does and what it is told. The engine calls it; it decides nothing about acceptance.
+
 use crate::{Dist, DraftError, NodeId, Token, TokenTree};
 
 /// Guesses the tokens that come next.

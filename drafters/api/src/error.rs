@@ -1,3 +1,5 @@
+//! Why a drafter cannot go on, told to whoever can mend it.
+
 use std::fmt;
 
 /// A reason why drafting cannot go on.

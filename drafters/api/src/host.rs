@@ -1,3 +1,5 @@
+//! What a drafter may ask for when it is built, so that it needs to know neither llama.cpp nor other drafters.
+
 use std::path::{Path, PathBuf};
 
 use crate::{DraftError, Drafter, LanguageModel};

@@ -12,6 +12,9 @@
 //!
 //! There is no third way, so a proposal law that nothing was drawn from cannot be stated.
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
 mod dice;
 mod dist;
 mod drafter;

@@ -1,3 +1,5 @@
+//! Models as the engine and drafters see them: logits for nodes of a tree. Caches stay inside.
+
 use crate::{DraftError, NodeId, SeqId, Token, TokenTree};
 
 /// A model that scores tokens: the target and a draft model are the same thing to us.

@@ -15,6 +15,7 @@
 //! probabilities) and SAM-Decoding (Hu et al., arXiv 2411.10666: longest suffix, online).
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 use foretoken_drafter::{DraftError, Drafter, Host};
 
