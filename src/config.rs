@@ -456,6 +456,23 @@ mod tests {
     }
 
     #[test]
+    fn a_drafter_may_pass_on_what_toml_reports() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Settings {
+            #[allow(dead_code)]
+            depth: usize,
+        }
+        for (text, expected) in [
+            ("depth = -1", "depth: invalid value: integer `-1`, expected a whole number from 0"),
+            ("dept = 1", "unknown key `dept`; did you mean `depth`?"),
+            ("", "`depth` is missing"),
+        ] {
+            assert_eq!(explain(&toml::from_str::<Settings>(text).unwrap_err().to_string()), expected);
+        }
+    }
+
+    #[test]
     fn overrides_win_and_values_are_read_as_toml_or_text() {
         let mut draft = Draft { table: "[target]\nmodel = 'a.gguf'".parse().unwrap(), file: None };
         draft.set_typed("speculation.depth=7").unwrap();

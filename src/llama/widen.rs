@@ -104,7 +104,9 @@ impl Widen {
         let nearest = dims.map(at).filter(|widen| from.widened(widen).is_ok()).min_by_key(off);
         nearest.filter(|widen| off(widen) <= parameters / 4).ok_or_else(|| {
             let possible = nearest.and_then(|widen| from.widened(&widen).ok()).unwrap_or(from).parameters();
-            WidenError::Size(format!("no width gives about {parameters} weights; the nearest is {possible}"))
+            WidenError::Size(format!(
+                "no width gives about {parameters} weights; ask for about {possible}, the nearest"
+            ))
         })
     }
 }
