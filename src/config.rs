@@ -56,7 +56,7 @@ pub struct DrafterSetup {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    target: TargetTable,
+    target: Option<TargetTable>,
     #[serde(default)]
     sampling: SamplingTable,
     drafter: Option<toml::Table>,
@@ -156,6 +156,9 @@ impl KvType {
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
+/// Most threads of a model; llama.cpp dies of more than the system can start.
+pub const MAX_THREADS: u32 = 512;
+
 /// Most nodes of a tree.
 pub const MAX_NODES: usize = 255;
 
@@ -172,8 +175,10 @@ impl Draft {
     /// # Errors
     /// It cannot be read or is not TOML.
     pub fn read(path: &Path) -> Result<Draft, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| ConfigError(format!("cannot read the configuration {}: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidData => ConfigError(format!("{}: not TOML, for it is not text", path.display())),
+            _ => ConfigError(format!("cannot read the configuration {}: {e}", path.display())),
+        })?;
         let table = text.parse().map_err(|e: toml::de::Error| {
             let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             ConfigError(format!("{}, line {line}: not TOML: {}", path.display(), first_line(e.message())))
@@ -233,15 +238,15 @@ impl Draft {
             None => String::new(),
         };
         let blame = |message: String| ConfigError(format!("{whose}{message}"));
-        if !self.table.contains_key("target") {
-            return Err(blame("no target: give `[target] model = \"…\"` or `--target FILE`".to_owned()));
-        }
         let mut config: Config = toml::Value::Table(self.table.clone())
             .try_into()
-            .map_err(|e: toml::de::Error| blame(explain(e.message())))?;
+            .map_err(|e: toml::de::Error| blame(explain(&e.to_string())))?;
+        let Some(given) = &config.target else {
+            return Err(blame("no target: give `[target] model = \"…\"` or `--target FILE`".to_owned()));
+        };
         let base = self.file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         Ok(Setup {
-            target: target(&config.target, &base).map_err(blame)?,
+            target: target(given, &base).map_err(blame)?,
             sampling: sampling(&config.sampling).map_err(blame)?,
             seed: config.sampling.seed.unwrap_or(0),
             drafter: drafter(config.drafter.take()).map_err(blame)?,
@@ -253,7 +258,7 @@ impl Draft {
 
 fn target(t: &TargetTable, base: &Path) -> Result<TargetSetup, String> {
     within("target.context", t.context, 1, 16 * 1024 * 1024)?;
-    within("target.threads", t.threads, 1, 1024)?;
+    within("target.threads", t.threads, 1, MAX_THREADS)?;
     let kv_type = match &t.kv_type {
         None => KvType::F16,
         Some(name) => *KvType::ALL.iter().find(|(known, _)| known == name).map(|(_, t)| t).ok_or_else(|| {
@@ -296,7 +301,7 @@ fn sampling(t: &SamplingTable) -> Result<Sampling, String> {
         penalty_last_n: t.penalty_last_n.unwrap_or(64),
     };
     within("sampling.temperature", Some(sampling.temperature), 0.0, 100.0)?;
-    within("sampling.top_p", Some(sampling.top_p), f32::MIN_POSITIVE, 1.0)?;
+    within("sampling.top_p", Some(sampling.top_p), 0.0, 1.0)?;
     within("sampling.min_p", Some(sampling.min_p), 0.0, 1.0)?;
     within("sampling.repeat_penalty", Some(sampling.repeat_penalty), 0.01, 100.0)?;
     within("sampling.frequency_penalty", Some(sampling.frequency_penalty), -100.0, 100.0)?;
@@ -310,7 +315,7 @@ fn drafter(table: Option<toml::Table>) -> Result<DrafterSetup, String> {
     };
     match table.remove("kind") {
         Some(toml::Value::String(kind)) => Ok(DrafterSetup { kind, settings: table.to_string() }),
-        Some(_) => Err("drafter.kind must be a string".to_owned()),
+        Some(_) => Err("drafter.kind must be a name in quotes, as in kind = \"ngram\"".to_owned()),
         None => Err("drafter.kind is missing; `foretoken list` shows every kind".to_owned()),
     }
 }
@@ -339,15 +344,55 @@ fn within<T: PartialOrd + std::fmt::Display>(key: &str, value: Option<T>, least:
     }
 }
 
-/// serde's message for a wrong key or value, with the nearest known name.
-pub fn explain(message: &str) -> String {
-    let message = first_line(message);
-    let Some(rest) = message.strip_prefix("unknown field ") else { return message.to_owned() };
-    let names: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
-    match names.split_first() {
-        Some((unknown, known)) => format!("unknown key `{unknown}`{}", did_you_mean(unknown, known)),
-        None => message.to_owned(),
+/// One line from toml's report on a wrong key or value: the key, what is wrong, and the nearest known name.
+pub fn explain(report: &str) -> String {
+    let (key, message) = key_and_message(report);
+    if let Some(name) = message.strip_prefix("missing field ") {
+        let table = key.map_or(String::new(), |key| format!(" in `{key}`"));
+        return format!("{name} is missing{table}");
     }
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        let names: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+        if let Some((unknown, known)) = names.split_first() {
+            return format!("unknown key `{unknown}`{}", did_you_mean(unknown, known));
+        }
+    }
+    let message = for_people(message);
+    match key {
+        Some(key) => format!("{key}: {message}"),
+        None => message,
+    }
+}
+
+/// toml reports on a table with the message and "in `key`", on a text with the place, the line itself, a mark below it
+/// and the message.
+fn key_and_message(report: &str) -> (Option<&str>, &str) {
+    let lines: Vec<&str> = report.lines().collect();
+    match lines[..] {
+        [place, _, line, _, message, ..] if place.starts_with("TOML parse error") => {
+            let key = line.split_once('|').and_then(|(_, line)| line.split_once('=')).map(|(key, _)| key.trim());
+            (key.filter(|_| message.starts_with("invalid ")), message)
+        }
+        [message, ..] => {
+            let key = lines.iter().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
+            (key, message)
+        }
+        [] => (None, ""),
+    }
+}
+
+/// Rust's names of types mean nothing to a user.
+fn for_people(message: &str) -> String {
+    let Some((what, expected)) = message.split_once(", expected ") else { return message.to_owned() };
+    let expected = match expected {
+        "usize" | "u64" => "a whole number from 0",
+        "u32" => "a whole number from 0 to 4294967295",
+        "f32" | "f64" => "a number",
+        "path string" => "a path in quotes",
+        "a boolean" => "true or false",
+        other => other,
+    };
+    format!("{what}, expected {expected}")
 }
 
 /// "; did you mean `x`?" with the nearest of `known`, or all of them if none is near.
@@ -386,10 +431,15 @@ mod tests {
         let cases = [
             ("", "no target"),
             ("[target]\nmodle = 'a'", "unknown key `modle`; did you mean `model`?"),
-            ("[taget]\nmodel = 'a'", "no target"),
+            ("[taget]\nmodel = 'a'", "unknown key `taget`; did you mean `target`?"),
+            ("[target]\nthreads = 1", "`model` is missing in `target`"),
             ("[target]\nmodel='a'\n[samplin]\nseed=1", "unknown key `samplin`; did you mean `sampling`?"),
             ("[target]\nmodel='a'\ncontext = 0", "target.context = 0 is out of range; it goes from 1"),
-            ("[target]\nmodel='a'\ncontext = -4", "invalid value: integer `-4`"),
+            (
+                "[target]\nmodel='a'\ncontext = -4",
+                "target.context: invalid value: integer `-4`, expected a whole number",
+            ),
+            ("[target]\nmodel='a'\nmmap = 1", "target.mmap: invalid type: integer `1`, expected true or false"),
             ("[target]\nmodel='a'\nkv_type = 'iq2_xs'", "target.kv_type = \"iq2_xs\" is not possible"),
             ("[target]\nmodel='a'\n[sampling]\ntemperature = -1.0", "sampling.temperature = -1 is out of range"),
             ("[target]\nmodel='a'\n[sampling]\ntemperature = nan", "sampling.temperature = NaN is out of range"),

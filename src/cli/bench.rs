@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use super::run::{describe, Overrides};
-use super::Failure;
+use super::{note, Failure};
 use crate::config::{Setup, TargetSetup};
 use crate::engine::Engine;
 use crate::generate::{generate, Generation, Limits};
@@ -72,7 +72,7 @@ impl Bench {
         }
         let setup = roomiest(&setups);
         for warning in warnings(&setup)? {
-            eprintln!("warning: {warning}");
+            note(format!("warning: {warning}"));
         }
         let mut host = LlamaHost::load(&setup, registry)?;
         let tokens = self.tokenise(&prompts, &host)?;

@@ -96,7 +96,9 @@ impl Check {
         let mut tokens = target.tokenise(&text, true)?;
         tokens.truncate(64.min(target.n_ctx_train().max(1)));
         match tokens.len() {
-            n if n < PASSES => Err(Failure::Input(format!("the text has {n} tokens; at least {PASSES} are needed"))),
+            n if n < PASSES => Err(Failure::Input(format!(
+                "the text has {n} tokens, at least {PASSES} are needed; give a longer one with --text"
+            ))),
             _ => Ok(tokens),
         }
     }

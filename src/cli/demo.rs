@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use super::Failure;
+use super::{note, Failure};
 use crate::config::Draft;
 use crate::generate::{generate, Limits};
 use crate::llama::host::{warnings, LlamaHost};
@@ -35,7 +35,7 @@ impl Demo {
             let name = format!("configs/{kind}.toml");
             let setup = Draft::read(Path::new(&name))?.setup()?;
             if results.is_empty() {
-                warnings(&setup)?.iter().for_each(|warning| eprintln!("warning: {warning}"));
+                warnings(&setup)?.iter().for_each(|warning| note(format!("warning: {warning}")));
             }
             let mut host = LlamaHost::load(&setup, registry)?;
             let prompt = host.model().tokenise(&self.prompt, true)?;

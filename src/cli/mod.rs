@@ -11,8 +11,10 @@ mod list;
 mod prepare;
 mod run;
 
+use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
@@ -50,12 +52,7 @@ pub fn main(registry: Registry) -> ExitCode {
     crate::map::report_shrunk_files();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(message) => {
-            // Help and version are no errors; wrong usage is wrong input.
-            let code = u8::from(message.use_stderr());
-            let _ = message.print();
-            return ExitCode::from(code);
-        }
+        Err(error) => return help_or_wrong_usage(&error),
     };
     crate::llama::show_log(arguments.llama_log);
     let result = match arguments.command {
@@ -74,8 +71,27 @@ pub fn main(registry: Registry) -> ExitCode {
     }
 }
 
+/// Help and version are no errors; wrong usage is wrong input, and gets one line like any other.
+fn help_or_wrong_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(u8::from(error.use_stderr()));
+    }
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim);
+    let what: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let what = what.join(" ");
+    let tip = lines.find_map(|line| line.strip_prefix("tip: ")).map_or(String::new(), |tip| format!("; {tip}"));
+    report(&format!("{}{tip}; see --help", what.trim_start_matches("error: ")), 1)
+}
+
+/// A line on stderr. That nobody reads it, or that its disk is full, is no reason to fail.
+fn note(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 fn report(message: &str, code: u8) -> ExitCode {
-    eprintln!("error: {message}");
+    note(format!("error: {message}"));
     ExitCode::from(code)
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::Failure;
+use super::{note, Failure};
 use crate::llama::memory::human;
 use crate::llama::widen::{widen, Widen};
 
@@ -71,7 +71,7 @@ impl WidenArguments {
         };
         widen(&self.target, &self.out, &options, &mut |_| {}).map_err(input)?;
         let size = std::fs::metadata(&self.out).map_or(0, |m| m.len());
-        eprintln!("{}: width {}, feed-forward {}, {}", self.out.display(), options.dim, options.ffn, human(size));
+        note(format!("{}: width {}, feed-forward {}, {}", self.out.display(), options.dim, options.ffn, human(size)));
         Ok(())
     }
 }

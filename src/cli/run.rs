@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Failure;
+use super::{note, Failure};
 use crate::chat;
 use crate::config::{Draft, Setup};
 use crate::engine::Engine;
@@ -35,7 +35,7 @@ pub struct Run {
     #[arg(long)]
     chat: bool,
     /// Most tokens to generate.
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 256)]
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 256, allow_negative_numbers = true)]
     max_tokens: usize,
     /// End the text where this appears (may be repeated).
     #[arg(long, value_name = "TEXT")]
@@ -60,14 +60,15 @@ pub struct Overrides {
     /// Kind of drafter (see `foretoken list`).
     #[arg(long, value_name = "KIND")]
     pub drafter: Option<String>,
-    /// Set any value of the configuration, as in `--set drafter.model=draft.gguf` (may be repeated).
+    /// Set any value of the configuration, as in `--set drafter.model=draft.gguf` (may be repeated); as if it stood in
+    /// the file, so paths are relative to that.
     #[arg(long, value_name = "TABLE.KEY=VALUE")]
     pub set: Vec<String>,
     /// 0 is greedy [default: 0].
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f32>,
     /// Fixes every random choice [default: 0].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
 }
 
@@ -93,7 +94,8 @@ impl Overrides {
             draft.set("sampling.temperature", f64::from(temperature).into())?;
         }
         if let Some(seed) = self.seed {
-            let seed = i64::try_from(seed).map_err(|_| Failure::Input("--seed is too large".to_owned()))?;
+            let seed = i64::try_from(seed)
+                .map_err(|_| Failure::Input(format!("--seed = {seed} is too large; at most {}", i64::MAX)))?;
             draft.set("sampling.seed", seed.into())?;
         }
         Ok(draft.setup()?)
@@ -105,14 +107,17 @@ impl Run {
         let setup = self.overrides.setup()?;
         let text = self.prompt_text()?;
         for warning in warnings(&setup)? {
-            eprintln!("warning: {warning}");
+            note(format!("warning: {warning}"));
         }
         let mut host = LlamaHost::load(&setup, registry)?;
         let text = if self.chat { in_template(host.model(), &text)? } else { text };
         let prompt = host.model().tokenise(&text, true)?;
         let mut engine = host.engine(&setup)?;
         if !self.quiet && !self.json {
-            eprintln!("{}", describe(&setup));
+            note(describe(&setup));
+            if host.model().is_recurrent() && setup.drafter.kind != "none" {
+                note("warning: the target is recurrent: after a rejected guess it reads the whole text again");
+            }
         }
         let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;
         if self.json {
@@ -224,20 +229,20 @@ fn report(generation: &Generation, context: usize) {
     let s = generation.stats.summary();
     match &generation.stop {
         Stop::EndOfGeneration | Stop::Length => {}
-        Stop::StopString(stop) => eprintln!("stopped at {stop:?}"),
-        Stop::ContextFull => eprintln!("stopped: the context of {} tokens is full", context - 1),
-        Stop::Interrupted => eprintln!("stopped: interrupted"),
+        Stop::StopString(stop) => note(format!("stopped at {stop:?}")),
+        Stop::ContextFull => note(format!("stopped: the context of {} tokens is full", context - 1)),
+        Stop::Interrupted => note("stopped: interrupted"),
     }
     let or_dash = |x: Option<f64>, digits: usize| x.map_or("-".to_owned(), |x| format!("{x:.digits$}"));
-    eprintln!(
+    note(format!(
         "{} prompt tokens in {:.2} s; {} generated in {:.2} s: {} tokens/s",
         s.prompt_tokens,
         s.prefill_s,
         s.generated_tokens,
         s.decode_s,
         or_dash(s.tokens_per_second, 1)
-    );
-    eprintln!(
+    ));
+    note(format!(
         "{} rounds ({} plain), {} of {} drafted tokens accepted: acceptance rate {}, mean acceptance length {}",
         s.rounds,
         s.plain_rounds,
@@ -245,7 +250,7 @@ fn report(generation: &Generation, context: usize) {
         s.drafted,
         or_dash(s.acceptance_rate, 3),
         or_dash(s.mean_acceptance_length, 2)
-    );
+    ));
 }
 
 fn print_json(setup: &Setup, generation: &Generation) -> Result<(), Failure> {

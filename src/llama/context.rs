@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use llama_cpp_sys_2 as sys;
 
 use super::cache::{Entry, MemoryCall, Seq};
-use super::model::Model;
-use super::{log, LlamaError};
+use super::gguf::GgufFile;
+use super::memory::{human, Dimensions, Need};
+use super::model::{has_gpu, Model};
+use super::{log, memory, LlamaError};
 use crate::config::KvType;
 
 /// How to make a context.
@@ -120,8 +122,16 @@ impl Context {
         let n_batch = rounded.min(MAX_BATCH);
         if options.max_nodes + 1 > n_batch / 2 {
             let most = n_batch / 2 - 1;
-            return Err(fail(format!("a tree of {} nodes is too large; at most {most}", options.max_nodes)));
+            return Err(fail(format!(
+                "a tree of {} nodes is too large for a context of {} tokens; set speculation.max_nodes to at most \
+                 {most}, or a larger target.context",
+                options.max_nodes, options.n_ctx
+            )));
         }
+        if model.is_recurrent() && options.max_leaves > 1 {
+            return Err(fail("a recurrent model scores no trees, only chains; set speculation.width = 1".to_owned()));
+        }
+        enough_memory(&model, options).map_err(fail)?;
         // SAFETY: a plain constructor of a C struct.
         let mut params = unsafe { sys::llama_context_default_params() };
         params.n_ctx = rounded as u32;
@@ -147,9 +157,11 @@ impl Context {
         // SAFETY: the model is loaded and outlives the context, which holds it.
         let ptr = unsafe { sys::llama_init_from_model(model.as_ptr(), params) };
         let Some(ptr) = NonNull::new(ptr) else {
-            return Err(fail(
-                log::last_errors().unwrap_or_else(|| "out of memory, or settings that do not fit".to_owned()),
-            ));
+            let reason = log::last_errors().unwrap_or_else(|| "out of memory, or settings that do not fit".to_owned());
+            return Err(fail(match options.type_k.is_quantised() || options.type_v.is_quantised() {
+                true => format!("{reason}; try target.kv_type = \"f16\""),
+                false => reason,
+            }));
         };
         Ok(Context { ptr, model, n_ctx: options.n_ctx, n_batch, n_seqs, batch: Batch::default() })
     }
@@ -239,6 +251,24 @@ impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: created by llama_init_from_model and freed only here; the model is still alive.
         unsafe { sys::llama_free(self.ptr.as_ptr()) };
+    }
+}
+
+/// The cache is filled with zeros at once: what memory cannot hold would have the kernel end the process, or bring the
+/// machine to a standstill. A recurrent model has no such cache, and one on a GPU is the driver's to refuse.
+fn enough_memory(model: &Model, options: &ContextOptions) -> Result<(), String> {
+    let Some(available) = memory::available().filter(|_| !model.is_recurrent() && !has_gpu()) else { return Ok(()) };
+    let file = GgufFile::open(model.path()).map_err(|e| e.to_string())?;
+    let need = Need::of(&Dimensions::of(&file), options);
+    match need.cache > available {
+        true => Err(format!(
+            "the key-value cache of {} tokens takes {} but only {} of memory is available; set a smaller target.context \
+             or a quantised target.kv_type",
+            options.n_ctx,
+            human(need.cache),
+            human(available)
+        )),
+        false => Ok(()),
     }
 }
 

@@ -547,6 +547,9 @@ pub(super) fn beside(path: &Path) -> Result<NamedTempFile, GgufError> {
     let Some(name) = path.file_name() else {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file")));
     };
+    if !folder(path).is_dir() {
+        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "its folder does not exist; create it first")));
+    }
     let prefix = format!(".{}.", name.to_string_lossy());
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(".part");

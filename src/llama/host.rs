@@ -11,7 +11,7 @@ use super::memory::{human, Dimensions, Need};
 use super::model::{LoadOptions, Model};
 use super::scorer::Scorer;
 use super::{cpu, memory, model, LlamaError};
-use crate::config::{Setup, TargetSetup};
+use crate::config::{Setup, TargetSetup, MAX_THREADS};
 use crate::engine::Engine;
 use crate::registry::Registry;
 
@@ -114,6 +114,11 @@ impl Host for LlamaHost<'_> {
     }
 
     fn open_model(&mut self, spec: &ModelSpec) -> Result<Box<dyn LanguageModel>, DraftError> {
+        if let Some(threads) = spec.threads.filter(|n| !(1..=MAX_THREADS).contains(n)) {
+            return Err(DraftError::settings(format!(
+                "threads = {threads} is out of range; it goes from 1 to {MAX_THREADS}"
+            )));
+        }
         let path = self.resolve(&spec.path);
         let load = LoadOptions {
             gpu_layers: spec.gpu_layers.or(self.load.gpu_layers),

@@ -50,8 +50,8 @@ impl Dimensions {
         Dimensions {
             file: file.file_size(),
             layers: network("block_count").unwrap_or(0),
-            keys: kv_heads * head("attention.key_length"),
-            values: kv_heads * head("attention.value_length"),
+            keys: kv_heads.saturating_mul(head("attention.key_length")),
+            values: kv_heads.saturating_mul(head("attention.value_length")),
             width,
             vocabulary: vocabulary(file),
         }
@@ -69,8 +69,9 @@ impl Need {
     /// What a model of these dimensions needs with this context.
     pub fn of(d: &Dimensions, options: &ContextOptions) -> Need {
         let cells = options.n_ctx as u64;
-        let bytes = |width: u64, per_32: usize| (width * per_32 as u64).div_ceil(32);
-        let per_cell = bytes(d.keys, options.type_k.bytes_per_32()) + bytes(d.values, options.type_v.bytes_per_32());
+        let bytes = |width: u64, per_32: usize| width.saturating_mul(per_32 as u64).div_ceil(32);
+        let (keys, values) = (options.type_k.bytes_per_32(), options.type_v.bytes_per_32());
+        let per_cell = bytes(d.keys, keys).saturating_add(bytes(d.values, values));
         let rows = options.max_nodes as u64 + 1;
         Need {
             weights: d.file,

@@ -47,7 +47,8 @@ impl Model {
     /// The file is missing, broken or no GGUF, llama.cpp cannot load it, or the device does not exist.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Arc<Model>, LlamaError> {
         backend();
-        GgufFile::open(path)?.check()?;
+        let file = GgufFile::open(path)?;
+        file.check()?;
         let fail = |reason: String| LlamaError::Load { path: path.display().to_string(), reason };
         let c_path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| fail(e.to_string()))?;
         let mut devices = match &options.device {
@@ -78,7 +79,11 @@ impl Model {
         // SAFETY: LlamaModel is a transparent wrapper of this very pointer and takes over its
         // ownership. Its own constructor cannot be used, for it hides `use_extra_bufts`.
         let inner = unsafe { std::mem::transmute::<std::ptr::NonNull<sys::llama_model>, LlamaModel>(model) };
-        Ok(Arc::new(Model { inner, path: path.to_owned() }))
+        let model = Model { inner, path: path.to_owned() };
+        match model.generates_text(&file) {
+            true => Ok(Arc::new(model)),
+            false => Err(fail("it does not write text from left to right; use a model that does".to_owned())),
+        }
     }
 
     /// The file.
@@ -89,6 +94,20 @@ impl Model {
     /// What llama-cpp-2 offers of a model.
     pub fn inner(&self) -> &LlamaModel {
         &self.inner
+    }
+
+    /// Whether each token follows from those before it. Encoders, embedding models and diffusion models see them all.
+    fn generates_text(&self, file: &GgufFile) -> bool {
+        let architecture = file.architecture().unwrap_or_default();
+        let causal = file.bool(&format!("{architecture}.attention.causal")).unwrap_or(true);
+        // SAFETY: look-ups in a loaded model.
+        let other = unsafe {
+            let model = self.as_ptr();
+            sys::llama_model_has_encoder(model)
+                || !sys::llama_model_has_decoder(model)
+                || sys::llama_model_is_diffusion(model)
+        };
+        causal && !other && architecture != "gemma-embedding"
     }
 
     /// Number of tokens in the vocabulary.

@@ -2,7 +2,7 @@
 
 use foretoken_drafter::{DraftError, LanguageModel, NodeId, Scores, SeqId, Token, TokenTree};
 
-use super::cache::{Entry, TreeCache};
+use super::cache::{Entry, Growth, TreeCache};
 use super::context::Context;
 use super::LlamaError;
 
@@ -50,6 +50,15 @@ impl Scorer {
         Ok(())
     }
 
+    /// Plan to score `new` after the part of `context` that is cached.
+    fn grow(&mut self, context: &[Token], tree: &TokenTree, new: &[NodeId]) -> Result<Growth, DraftError> {
+        let tail = &context[self.cache.len()..];
+        self.cache.grow(tail, tree, new).map_err(|_| {
+            let most = self.context.n_seqs();
+            DraftError::failed(format!("the tree has more leaves than this context allows ({most})"))
+        })
+    }
+
     fn decode(&mut self, batch: &[Entry]) -> Result<(), LlamaError> {
         self.context.decode(batch).inspect_err(|_| {
             let calls = self.cache.reset();
@@ -81,13 +90,16 @@ impl LanguageModel for Scorer {
         if new.is_empty() {
             return Ok(Scores::new(Vec::new()));
         }
-        let tail = &context[self.cache.len()..];
-        let Ok(growth) = self.cache.grow(tail, tree, new) else {
-            let most = self.context.n_seqs();
-            return Err(DraftError::failed(format!("the tree has more leaves than this context allows ({most})")));
-        };
+        let mut growth = self.grow(context, tree, new)?;
         if !self.context.call(&growth.calls) {
-            return Err(DraftError::failed("the model cannot branch; set speculation.width = 1"));
+            // Nodes were cached already, and the model cannot go back to before them: begin anew.
+            self.context.clear();
+            self.cache.clear();
+            self.keep(before, root, slack).map_err(DraftError::failed)?;
+            growth = self.grow(context, tree, new)?;
+            if !self.context.call(&growth.calls) {
+                return Err(DraftError::failed("the model cannot branch; set speculation.width = 1"));
+            }
         }
         self.decode(&growth.batch).map_err(DraftError::failed)?;
         let rows: Option<Vec<&[f32]>> = growth.rows.iter().map(|&row| self.context.logits(row)).collect();

@@ -101,10 +101,10 @@ impl Widen {
             to.map_or(u64::MAX, |to| to.parameters().abs_diff(parameters))
         };
         let dims = (1..=MAX_WIDTH / step).map(|n| n * step).filter(|&dim| dim >= from.dim);
-        let found = dims.map(at).min_by_key(off).filter(|widen| off(widen) <= parameters / 4);
-        found.ok_or_else(|| {
-            let least = from.parameters();
-            WidenError::Size(format!("no width gives about {parameters} weights; ask for {least} or more"))
+        let nearest = dims.map(at).filter(|widen| from.widened(widen).is_ok()).min_by_key(off);
+        nearest.filter(|widen| off(widen) <= parameters / 4).ok_or_else(|| {
+            let possible = nearest.and_then(|widen| from.widened(&widen).ok()).unwrap_or(from).parameters();
+            WidenError::Size(format!("no width gives about {parameters} weights; the nearest is {possible}"))
         })
     }
 }
@@ -254,8 +254,8 @@ impl Source {
             return Err(WidenError::Architecture { path: path(), architecture: architecture.into_owned() });
         }
         let floats = [TensorType::F32, TensorType::F16, TensorType::BF16];
-        if file.tensors().iter().any(|t| !floats.contains(&t.kind)) {
-            return Err(WidenError::Quantised { path: path(), label: file.quantisation() });
+        if let Some(quantised) = file.tensors().iter().find(|t| !floats.contains(&t.kind)) {
+            return Err(WidenError::Quantised { path: path(), label: quantised.kind.name() });
         }
         let unsuited = |what: String| WidenError::Unsuited { path: path(), what };
         let number = |name: &str| {

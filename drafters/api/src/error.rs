@@ -16,7 +16,8 @@ pub enum DraftError {
 }
 
 impl DraftError {
-    /// The settings, or a file they name, are wrong.
+    /// The settings, or a file they name, are wrong. An error of the `toml` crate may be passed as it is: of its several
+    /// lines the user is shown the key and what is wrong with it.
     pub fn settings(message: impl fmt::Display) -> DraftError {
         DraftError::Settings(message.to_string())
     }

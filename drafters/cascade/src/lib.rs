@@ -30,7 +30,7 @@ struct Settings {
 /// # Errors
 /// There are fewer than two parts, or one of them cannot be built.
 pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
-    let settings: Settings = toml::from_str(settings).map_err(|e| DraftError::settings(e.message()))?;
+    let settings: Settings = toml::from_str(settings).map_err(DraftError::settings)?;
     if settings.parts.len() < 2 {
         let n = settings.parts.len();
         return Err(DraftError::settings(format!("parts lists {n} drafters; a cascade needs two or more")));

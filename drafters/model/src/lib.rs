@@ -36,7 +36,7 @@ struct Settings {
 /// # Errors
 /// The settings are wrong, or the model cannot be opened or has another vocabulary.
 pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
-    let s: Settings = toml::from_str(settings).map_err(|e| DraftError::settings(e.message()))?;
+    let s: Settings = toml::from_str(settings).map_err(DraftError::settings)?;
     let spec = ModelSpec { path: s.model, gpu_layers: s.gpu_layers, device: s.device, threads: s.threads };
     Ok(Box::new(ModelDrafter::new(host.open_model(&spec)?)))
 }

@@ -32,7 +32,7 @@ impl Settings {
     /// # Errors
     /// An unknown key, or a value of the wrong type or out of its range.
     pub fn parse(text: &str) -> Result<Settings, DraftError> {
-        let settings: Settings = toml::from_str(text).map_err(|e| DraftError::settings(e.message()))?;
+        let settings: Settings = toml::from_str(text).map_err(DraftError::settings)?;
         settings.checked()
     }
 

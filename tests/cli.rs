@@ -1,0 +1,526 @@
+//! The program itself: every configuration runs, the output has manners, and every wrong input gets one line that
+//! names the culprit and the way out. Cases that are data stand in `tests/cases`.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use foretoken::llama::gguf::{GgufFile, GgufWriter};
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PROMPT: &str = "Once upon a time";
+
+#[test]
+fn every_configuration_runs_from_anywhere() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    for config in configs() {
+        let name = config.file_name().unwrap().to_str().unwrap();
+        let relative = Path::new("configs").join(name);
+        for (folder, path) in [(repository(), relative.as_path()), (elsewhere.path(), config.as_path())] {
+            let path = path.to_str().unwrap();
+            let run = foretoken(folder, &["run", "-c", path, "--set", "target.threads=1", "-p", PROMPT, "-n", "6"]);
+            run.succeeds();
+            assert!(run.out.len() > 6 && !run.out.contains("tokens/s"), "{name}: {run:?}");
+            assert!(run.err.contains("drafter ") && run.err.contains("tokens/s"), "{name}: {run:?}");
+            assert!(!run.err.contains(run.out.trim()), "{name}: {run:?}");
+        }
+    }
+}
+
+#[test]
+fn greedy_text_is_the_same_whatever_drafts() {
+    // An F32 cache and no flash attention, so that near-ties stay where they are.
+    let exact = ["--set", "target.kv_type=f32", "--set", "target.flash_attention=false", "-n", "40"];
+    let text = |kind: &str| {
+        let config = repository().join(format!("configs/{kind}.toml"));
+        let mut args = vec!["run", "-c", config.to_str().unwrap(), "--set", "target.threads=1", "-q", "-p", PROMPT];
+        args.extend(exact);
+        foretoken(repository(), &args).succeeds().out.clone()
+    };
+    let plain = text("none");
+    for kind in ["model", "ngram", "cascade"] {
+        assert_eq!(text(kind), plain, "{kind}");
+    }
+}
+
+#[test]
+fn json_is_one_object_whose_sums_agree() {
+    for (config, n) in [("none", 9), ("model", 30), ("ngram", 30), ("cascade", 30), ("model", 0)] {
+        let config = format!("configs/{config}.toml");
+        let length = n.to_string();
+        let args = ["run", "-c", &config, "--set", "target.threads=1", "-p", PROMPT, "-n", &length, "--json"];
+        let run = foretoken(repository(), &args);
+        assert_eq!(run.succeeds().notes(), Vec::<&str>::new(), "no statistics on stderr");
+        assert_eq!(run.out.lines().count(), 1, "{run:?}");
+        let object: Value = serde_json::from_str(&run.out).unwrap();
+        let (tokens, stats) = (object["tokens"].as_array().unwrap(), &object["stats"]);
+        let count = |key: &str| stats[key].as_u64().unwrap_or_else(|| panic!("{key}: {run:?}")) as usize;
+        let number = |key: &str| stats[key].as_f64().unwrap_or(f64::NAN);
+
+        assert_eq!((tokens.len(), object["stop"].as_str()), (n, Some("length")));
+        assert_eq!(object["text"].as_str().unwrap().is_empty(), n == 0);
+        assert_eq!(count("generated_tokens"), n);
+        assert_eq!(count("accepted") + count("rounds"), n, "a round brings what it accepts, and one more");
+        assert!(count("prompt_tokens") > 1 && count("plain_rounds") <= count("rounds"));
+        assert!(count("accepted") <= count("drafted"));
+        let parts = number("draft_s") + number("verify_s") + number("other_s");
+        assert!(number("prefill_s") > 0.0 && (parts - number("decode_s")).abs() < 1e-6, "{run:?}");
+        if n > 0 {
+            assert!((number("mean_acceptance_length") - n as f64 / count("rounds") as f64).abs() < 1e-9);
+            assert!((number("tokens_per_second") - n as f64 / number("decode_s")).abs() < 1e-6);
+        }
+        if count("drafted") > 0 {
+            assert!((number("acceptance_rate") * count("drafted") as f64 - count("accepted") as f64).abs() < 1e-9);
+        } else {
+            assert!(stats["acceptance_rate"].is_null());
+        }
+        let positions = stats["acceptance_by_position"].as_array().unwrap();
+        assert_eq!(positions.is_empty(), count("drafted") == 0);
+        assert!(positions.iter().all(|share| (0.0..=1.0).contains(&share.as_f64().unwrap())), "{run:?}");
+        assert!(config.contains(stats["drafter"].as_str().unwrap()));
+        assert!(stats["settings"]["max_nodes"].is_u64() && stats["settings"]["temperature"].is_f64());
+    }
+}
+
+#[test]
+fn a_seed_repeats_sampled_text() {
+    let text = |seed: &str| {
+        let args = ["--temperature", "1", "--seed", seed, "-q", "-n", "24"];
+        run_with(Path::new("configs/model.toml"), &args).succeeds().out.clone()
+    };
+    let first = text("7");
+    assert_eq!(text("7"), first);
+    assert_ne!(text("8"), first);
+}
+
+#[test]
+fn the_prompt_comes_from_an_argument_a_file_or_stdin() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompt.txt");
+    std::fs::write(&file, PROMPT).unwrap();
+    let common = ["run", "-c", "configs/none.toml", "--set", "target.threads=1", "-q", "-n", "8"];
+    let with = |more: &[&str], stdin: &str| {
+        let args = [&common[..], more].concat();
+        foretoken_with(repository(), &args, stdin.as_bytes()).succeeds().out.clone()
+    };
+    let text = with(&["-p", PROMPT], "");
+    assert!(text.len() > 8);
+    assert_eq!(with(&["-f", file.to_str().unwrap()], ""), text);
+    assert_eq!(with(&["-f", "-"], PROMPT), text);
+    assert_eq!(with(&[], PROMPT), text);
+}
+
+#[test]
+fn the_text_ends_where_it_was_told_to() {
+    let config = Path::new("configs/model.toml");
+    let whole = run_with(config, &["-n", "40"]).succeeds().out.clone();
+
+    // A word from the middle as the stop string.
+    let stop = whole.split_whitespace().nth(6).unwrap();
+    let run = run_with(config, &["-n", "40", "--stop", stop]);
+    assert!(run.succeeds().err.contains(&format!("stopped at {stop:?}")), "{run:?}");
+    assert_eq!(run.out.trim_end_matches('\n'), &whole[..whole.find(stop).unwrap()]);
+
+    let run = run_with(config, &["-n", "0"]);
+    assert_eq!(run.succeeds().out, "\n");
+
+    let run = run_with(config, &["-n", "400", "--set", "target.context=40"]);
+    assert!(run.succeeds().err.contains("stopped: the context of 40 tokens is full"), "{run:?}");
+    assert!(whole.starts_with(run.out.trim_end_matches('\n')) && run.out.len() > whole.len() / 2, "nothing is lost");
+    let run = run_with(config, &["-n", "400", "--set", "target.context=40", "--json"]);
+    let object: Value = serde_json::from_str(&run.succeeds().out).unwrap();
+    let (prompt, text) = (object["stats"]["prompt_tokens"].as_u64().unwrap(), object["tokens"].as_array().unwrap());
+    assert_eq!((object["stop"].as_str(), text.len() as u64), (Some("context"), 40 - prompt + 1), "one needs no room");
+}
+
+#[test]
+fn the_tools_do_their_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = |args: &[&str]| foretoken(repository(), args).succeeds().out.clone();
+    let list = out(&["list"]);
+    assert!(["none", "model", "ngram", "cascade"].iter().all(|kind| list.contains(kind)), "{list}");
+    let seen = out(&["inspect", "models/target.gguf"]);
+    assert!(seen.contains("architecture   llama") && seen.contains("with draft.gguf"), "{seen}");
+    let check = out(&["check", "models/target.gguf", "models/draft.gguf", "--set", "target.threads=1"]);
+    assert!(check.contains("the same 4096 tokens") && check.contains("|Δlogit|"), "{check}");
+
+    let wide = folder.path().join("wide.gguf");
+    let wide = wide.to_str().unwrap();
+    out(&["prepare", "widen", "--target", "models/tiny.gguf", "--out", wide, "--dim", "128", "--ffn", "384"]);
+    let text = |target: &str| out(&["run", "--target", target, "--set", "target.threads=1", "-p", PROMPT, "-n", "8"]);
+    assert_eq!(text(wide), text("models/tiny.gguf"));
+    assert_eq!(names_in(folder.path()), ["wide.gguf"], "and no temporary file is left");
+}
+
+#[test]
+fn the_log_of_llama_cpp_is_shown_only_when_asked_for() {
+    // That it is silent otherwise, every other test asserts.
+    let run = spawn(repository(), &["--llama-log", "run", "--target", "models/tiny.gguf", "-p", PROMPT, "-n", "1"]);
+    let output = run.wait_with_output().unwrap();
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("llama_model_loader"));
+}
+
+#[test]
+fn wrong_input_gets_one_line_and_leaves_nothing_behind() {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Cases {
+        case: Vec<Case>,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Case {
+        #[serde(default)]
+        args: Vec<String>,
+        command: Option<Vec<String>>,
+        config: Option<String>,
+        #[serde(default)]
+        stdin: String,
+        stderr: Vec<String>,
+    }
+    let cases: Cases = toml::from_str(include_str!("cases/refused.toml")).unwrap();
+    let folder = broken_files();
+    let names = names_in(folder.path());
+    for case in &cases.case {
+        std::fs::write(folder.path().join("config.toml"), case.config.as_deref().unwrap_or(CONFIG)).unwrap();
+        let args: Vec<&str> = match &case.command {
+            Some(command) => command.iter().map(String::as_str).collect(),
+            None => USUAL.into_iter().chain(case.args.iter().map(String::as_str)).collect(),
+        };
+        let run = foretoken_with(folder.path(), &args, case.stdin.as_bytes());
+        let line = run.refuses();
+        for part in &case.stderr {
+            assert!(line.contains(part.as_str()), "{part:?} is not in the complaint of {run:?}");
+        }
+        assert_eq!(names_in(folder.path()), names, "{run:?}");
+    }
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_and_those_at_the_edge_are_not() {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Cases {
+        absurd: Vec<String>,
+        broken: Vec<String>,
+        key: Vec<Key>,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Key {
+        name: String,
+        drafter: Option<String>,
+        #[serde(default)]
+        whole: bool,
+        #[serde(default)]
+        refused: Vec<String>,
+        accepted: Vec<String>,
+    }
+    let cases: Cases = toml::from_str(include_str!("cases/numbers.toml")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for key in &cases.key {
+        let drafter = match key.drafter.as_deref() {
+            None => String::new(),
+            Some("model") => format!("\n[drafter]\nkind = 'model'\nmodel = {:?}", bundled("draft.gguf")),
+            Some(kind) => format!("\n[drafter]\nkind = '{kind}'"),
+        };
+        let config = format!("[target]\nmodel = {:?}\nthreads = 1{drafter}", bundled("target.gguf"));
+        std::fs::write(folder.path().join("config.toml"), config).unwrap();
+        let run = |value: &str| {
+            let setting = format!("{}={value}", key.name);
+            foretoken(folder.path(), &["run", "-c", "config.toml", "-q", "-p", "Once", "-n", "2", "--set", &setting])
+        };
+        let name = key.name.trim_start_matches("drafter.");
+        let broken = cases.broken.iter().filter(|_| key.whole);
+        for value in cases.absurd.iter().chain(broken).chain(&key.refused) {
+            let run = run(value);
+            assert!(run.refuses().contains(name), "{run:?}");
+        }
+        for value in &key.accepted {
+            assert!(!run(value).succeeds().out.is_empty());
+        }
+    }
+}
+
+#[test]
+fn files_with_odd_tokens_still_run() {
+    let folder = broken_files();
+    let run = foretoken(folder.path(), &["run", "--target", "odd-tokens.gguf", "-p", "Once", "-n", "12"]);
+    run.succeeds();
+    let run = foretoken(folder.path(), &["inspect", "odd-tokens.gguf"]);
+    assert!(run.succeeds().out.contains("tokens, llama"), "{run:?}");
+}
+
+#[test]
+fn a_context_that_memory_cannot_hold_is_refused() {
+    // 103 GB of cache for the bundled target.
+    if foretoken::llama::memory::available().is_none_or(|bytes| bytes > 100_000_000_000) || GPU {
+        return;
+    }
+    let run = run_with(
+        Path::new("configs/none.toml"),
+        &["--set", "target.context=16777216", "--set", "target.kv_type=f32", "-n", "1"],
+    );
+    assert!(run.refuses().contains("the key-value cache of 16777216 tokens takes 103.1 GB but only"), "{run:?}");
+    assert!(run.err.starts_with("warning: this takes about 103.1 GB"), "and was warned of before loading: {run:?}");
+}
+
+#[test]
+fn gpu_layers_without_a_gpu_backend_are_said_to_be_ignored() {
+    if GPU {
+        return;
+    }
+    let run = run_with(Path::new("configs/none.toml"), &["--set", "target.gpu_layers=9", "-n", "2"]);
+    assert!(run.succeeds().err.contains("target.gpu_layers is ignored: this build has no GPU backend"), "{run:?}");
+}
+
+#[test]
+fn a_closed_stdout_ends_it_silently() {
+    let mut child = spawn(repository(), &["run", "-c", "configs/none.toml", "--set", "target.threads=1", "-p", PROMPT]);
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0]).unwrap();
+    drop(out);
+    let run = Run::of(child.wait_with_output().unwrap(), "closed stdout");
+    assert_eq!(run.succeeds().notes().len(), 1, "the drafter, and nothing after it: {run:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_a_failure_in_one_line() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for args in [
+        &["run", "-c", "configs/none.toml", "-p", PROMPT, "-n", "3", "-q"][..],
+        &["run", "-c", "configs/none.toml", "-p", PROMPT, "-n", "3", "--json"],
+        &["list"],
+        &["inspect", "models/tiny.gguf"],
+    ] {
+        let mut command = command(repository(), args);
+        let output = command.stdin(Stdio::null()).stdout(full.try_clone().unwrap()).output().unwrap();
+        let run = Run::of(output, args);
+        assert_eq!(run.code, Some(2), "{run:?}");
+        let notes = run.notes();
+        assert!(notes.len() == 1 && notes[0].starts_with("error: cannot write the output"), "{run:?}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_keeps_the_text_so_far_and_its_statistics() {
+    let args = ["run", "-c", "configs/model.toml", "--set", "target.threads=1", "-p", PROMPT, "-n", "900"];
+    let mut child = spawn(repository(), &args);
+    let mut out = child.stdout.take().unwrap();
+    let mut text = vec![0; 1];
+    out.read_exact(&mut text).unwrap();
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    out.read_to_end(&mut text).unwrap();
+    let run = Run::of(child.wait_with_output().unwrap(), "interrupted");
+    let err = &run.succeeds().err;
+    assert!(err.contains("stopped: interrupted") && err.contains("tokens/s"), "{run:?}");
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.ends_with('\n') && text.len() > 1 && text.len() < 2000, "{text}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_model_file_that_shrinks_while_in_use_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("target.gguf");
+    std::fs::copy(bundled("target.gguf"), &path).unwrap();
+    let target = path.to_str().unwrap();
+    let args = ["run", "--target", target, "--set", "target.threads=1", "--set", "target.repack=false", "-q"];
+    let mut child = spawn(repository(), &[&args[..], &["-p", PROMPT, "-n", "900"]].concat());
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0]).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    out.read_to_end(&mut Vec::new()).unwrap();
+    let run = Run::of(child.wait_with_output().unwrap(), "a shrunk file");
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert_eq!(run.notes().len(), 1);
+    assert!(run.err.contains("a mapped file became shorter while it was in use"), "{run:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn notes_that_cannot_be_written_change_nothing() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for (config, code) in [("configs/none.toml", 0), ("absent.toml", 1)] {
+        let mut command = command(repository(), &["run", "-c", config, "-p", PROMPT, "-n", "3"]);
+        let output = command.stdin(Stdio::null()).stderr(full.try_clone().unwrap()).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(code), code != 0));
+    }
+}
+
+/// What a run of the program left.
+#[derive(Debug)]
+struct Run {
+    #[allow(dead_code)] // shown when a test fails
+    args: String,
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Run {
+    /// No run ever panics, aborts, or lets llama.cpp's log through.
+    fn of(output: Output, args: impl std::fmt::Debug) -> Run {
+        let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+        let (out, err) = (text(output.stdout), text(output.stderr));
+        let run = Run { args: format!("{args:?}"), code: output.status.code(), out, err };
+        let ugly =
+            ["panicked at", "fatal runtime error", "RUST_BACKTRACE", "llama.cpp stopped", "ggml_", "GGML_ASSERT"];
+        let log = |line: &str| ["llama_", "load_", "print_info", "graph_"].iter().any(|start| line.starts_with(start));
+        assert!(!ugly.iter().any(|word| run.err.contains(word)) && !run.err.lines().any(log), "{run:?}");
+        assert!(matches!(run.code, Some(0..=2)), "{run:?}");
+        run
+    }
+
+    fn succeeds(&self) -> &Run {
+        assert!(self.code == Some(0) && !self.err.contains("error:"), "{self:?}");
+        self
+    }
+
+    /// Exit code 1, nothing on stdout, and the one line that says why.
+    fn refuses(&self) -> &str {
+        let lines: Vec<&str> = self.notes().into_iter().filter(|line| !line.starts_with("drafter ")).collect();
+        assert!(self.code == Some(1) && lines.len() == 1 && lines[0].starts_with("error: "), "{self:?}");
+        assert!(!lines[0].ends_with('.'), "{self:?}");
+        lines[0]
+    }
+
+    /// The lines of stderr that are no warnings (those depend on the machine).
+    fn notes(&self) -> Vec<&str> {
+        self.err.lines().filter(|line| !line.starts_with("warning: ") && !line.is_empty()).collect()
+    }
+}
+
+fn foretoken(folder: &Path, args: &[&str]) -> Run {
+    foretoken_with(folder, args, b"")
+}
+
+fn foretoken_with(folder: &Path, args: &[&str], stdin: &[u8]) -> Run {
+    let mut child = command(folder, args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // It may end without reading.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    Run::of(child.wait_with_output().unwrap(), args)
+}
+
+/// A configuration of the repository with one thread and the usual prompt.
+fn run_with(config: &Path, args: &[&str]) -> Run {
+    let usual = ["run", "-c", config.to_str().unwrap(), "--set", "target.threads=1", "-p", PROMPT];
+    foretoken(repository(), &[&usual[..], args].concat())
+}
+
+fn spawn(folder: &Path, args: &[&str]) -> Child {
+    let pipes = |c: &mut Command| c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    pipes(&mut command(folder, args)).expect("the program starts")
+}
+
+fn command<S: AsRef<OsStr>>(folder: &Path, args: &[S]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+    command.current_dir(folder).args(args).env_remove("RUST_BACKTRACE");
+    command
+}
+
+const GPU: bool = cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));
+const CONFIG: &str = "[target]\nmodel = 'target.gguf'\nthreads = 1\n";
+const USUAL: [&str; 7] = ["run", "-c", "config.toml", "-p", "Once", "-n", "2"];
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn bundled(name: &str) -> PathBuf {
+    repository().join("models").join(name)
+}
+
+fn configs() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(repository().join("configs")).unwrap().map(|entry| entry.unwrap().path());
+    let found: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    assert!(found.len() >= 4);
+    found
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The bundled models, and files that are not quite models.
+fn broken_files() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["target.gguf", "draft.gguf", "tiny.gguf"] {
+        std::fs::copy(bundled(name), at(name)).unwrap();
+    }
+    std::fs::write(at("config.toml"), CONFIG).unwrap();
+    std::fs::create_dir(at("folder.gguf")).unwrap();
+    std::fs::write(at("empty.gguf"), "").unwrap();
+    std::fs::write(at("text.gguf"), "a line of text\n").unwrap();
+    std::fs::write(at("zip.gguf"), b"PK\x03\x04\x14\0\0\0\x08\0and so on").unwrap();
+    let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let safetensors = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
+    std::fs::write(at("safetensors.gguf"), safetensors).unwrap();
+    std::fs::write(at("not-utf8.txt"), b"abc\xff").unwrap();
+    std::fs::write(at("long.txt"), "There was a cat. ".repeat(600)).unwrap();
+    let tiny = std::fs::read(bundled("tiny.gguf")).unwrap();
+    for (name, length) in [("4", 4), ("1000", 1000), ("100000", 100_000), ("900000", 900_000), ("last", tiny.len() - 1)]
+    {
+        std::fs::write(at(&format!("cut-{name}.gguf")), &tiny[..length]).unwrap();
+    }
+
+    rewrite(&at("without-tensors.gguf"), false, |_| {});
+    rewrite(&at("strange-architecture.gguf"), true, |w| w.set("general.architecture", "strange"));
+    rewrite(&at("without-layers.gguf"), true, |w| w.set("llama.block_count", 0u32));
+    rewrite(&at("embedding.gguf"), true, |w| w.set("llama.attention.causal", false));
+    let tokens = |change: &dyn Fn(usize, &mut Vec<u8>)| {
+        let file = GgufFile::open(&bundled("tiny.gguf")).unwrap();
+        let texts = file.texts("tokenizer.ggml.tokens").unwrap().into_iter().map(<[u8]>::to_vec).enumerate();
+        texts.map(|(i, mut text)| (change(i, &mut text), text).1).collect::<Vec<Vec<u8>>>()
+    };
+    let set_tokens = |w: &mut GgufWriter, tokens: Vec<Vec<u8>>| {
+        let tokens: Vec<&[u8]> = tokens.iter().map(Vec::as_slice).collect();
+        w.set("tokenizer.ggml.tokens", &tokens[..]);
+    };
+    let twice = tokens(&|i, text| {
+        if i == 300 || i == 301 {
+            *text = b"same".to_vec();
+        }
+    });
+    rewrite(&at("token-twice.gguf"), true, |w| set_tokens(w, twice.clone()));
+    // Empty, not UTF-8, with a zero byte, very long: every eighth token.
+    let odd = tokens(&|i, text| match i {
+        i if i < 300 || i % 8 > 0 => {}
+        i if i % 32 == 0 => text.clear(),
+        i if i % 32 == 8 => *text = [&b"\xff\xfe"[..], i.to_string().as_bytes()].concat(),
+        i if i % 32 == 16 => *text = format!("{i}\0{i}").into_bytes(),
+        i => *text = i.to_string().repeat(500).into_bytes(),
+    });
+    rewrite(&at("odd-tokens.gguf"), true, |w| set_tokens(w, odd.clone()));
+    folder
+}
+
+/// A copy of the tiny model with other keys, or without its tensors.
+fn rewrite(path: &Path, tensors: bool, change: impl Fn(&mut GgufWriter)) {
+    let file = GgufFile::open(&bundled("tiny.gguf")).unwrap();
+    let mut writer = GgufWriter::new();
+    writer.copy(&file, |_| true);
+    file.tensors().iter().filter(|_| tensors).for_each(|t| writer.tensor(&t.name, t.kind, &t.shape));
+    change(&mut writer);
+    writer
+        .write(path, |tensor, out| {
+            let old = file.tensor(&tensor.name).expect("a tensor of the model");
+            out.write_all(file.data(old).expect("its bytes"))
+        })
+        .unwrap();
+}
