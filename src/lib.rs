@@ -121,7 +121,8 @@
 //! * *draft*, *verify*, *accept*, *reject*: guess; score and decide; the two verdicts.
 //! * *accepted*, *recovered*, *bonus* token: a guess that was kept; the target's token instead of rejected guesses; the
 //!   one on top of a branch accepted to its end.
-//! * *chain*, *tree*, *root*, *node*, *path*, *leaf*: a chain is a tree of one branch; the root is the last final token.
+//! * *chain*, *tree*, *root*, *node*, *path*, *leaf*: a chain is a tree of one branch; the root is the last final
+//!   token.
 //! * p, q, *residual*: the target's law, the draft's law, what p has beyond q.
 //! * *round*: one draft and one verifying pass. *Plain decoding*: no speculation; a *plain* round: nothing drafted.
 //! * *acceptance rate*: accepted / drafted.
