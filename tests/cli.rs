@@ -143,7 +143,7 @@ fn the_tools_do_their_jobs() {
     let list = out(&["list"]);
     assert!(["none", "model", "ngram", "cascade"].iter().all(|kind| list.contains(kind)), "{list}");
     let seen = out(&["inspect", "models/target.gguf"]);
-    assert!(seen.contains("architecture   llama") && seen.contains("with draft.gguf"), "{seen}");
+    assert!(seen.contains("architecture   llama") && seen.contains(" draft.gguf ("), "{seen}");
     let check = out(&["check", "models/target.gguf", "models/draft.gguf", "--set", "target.threads=1"]);
     assert!(check.contains("the same 4096 tokens") && check.contains("|Δlogit|"), "{check}");
 
