@@ -4,8 +4,7 @@
 .PHONY: run test tools
 
 run: tools
-	@cargo build --release --locked
-	@./target/release/foretoken demo
+	@cargo run --release --locked -- demo
 
 test: tools
 	@cargo test --release --workspace --locked --no-fail-fast -- --show-output 2>&1 | sh tests/summary.sh

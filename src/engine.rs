@@ -129,6 +129,10 @@ impl Engine {
         let nodes: Vec<NodeId> = self.tree.ids().collect();
         let scores = self.target.score(SEQ, &self.context, &self.tree, &nodes).map_err(EngineError::Target)?;
         let scored = Instant::now();
+        if scores.len() != nodes.len() {
+            let (asked, got) = (nodes.len(), scores.len());
+            return Err(EngineError::Target(DraftError::failed(format!("asked for {asked} rows it gave {got}"))));
+        }
 
         let (tree, sampling, context) = (&self.tree, &self.sampling, &self.context);
         let mut p = |node: NodeId| sampling.dist(scores.row(node.index()), context, &tree.path(node));

@@ -94,6 +94,7 @@ pub fn generate(
 
     let mut stream = TextStream::new(&limits.stop);
     let mut tokens = Vec::new();
+    let mut refused = false;
     let stop = 'stop: loop {
         if tokens.len() >= limits.max_tokens {
             break Stop::Length;
@@ -119,11 +120,12 @@ pub fn generate(
         }
         let piece = stream.take();
         if !piece.is_empty() && !sink(piece) {
+            refused = true;
             break Stop::Interrupted;
         }
     };
     let rest = stream.finish();
-    if !rest.is_empty() {
+    if !rest.is_empty() && !refused {
         sink(rest);
     }
     Ok(Generation { text: stream.into_text(), tokens, stop, stats })

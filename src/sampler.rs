@@ -157,6 +157,9 @@ pub fn arg_max(logits: &[f32]) -> Token {
 fn top_k(logits: &[f32], k: usize) -> Vec<(Token, f32)> {
     let better = |a: &(Token, f32), b: &(Token, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let k = k.min(logits.len());
+    if k == 0 {
+        return Vec::new();
+    }
     let mut kept: Vec<(Token, f32)> = Vec::with_capacity(4 * k + BLOCK);
     let mut threshold = f32::NEG_INFINITY;
     for (i, chunk) in logits.chunks(BLOCK).enumerate() {

@@ -165,7 +165,7 @@ impl Dice for FirstChoice {
 fn growing_where_draws_look_promising_is_exact() {
     for seed in 0..400 {
         let laws = Laws { n_vocab: 3, seed: 10_000 + seed };
-        let width = 1 + seed as usize % 2;
+        let width = 1 + seed as usize % 3;
         let shape = Shape { max_nodes: 5, depth: 3, width };
         let (emitted, _) = enumerate(&laws, shape, &best_first);
         let error = error(&laws, &emitted, 4);

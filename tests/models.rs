@@ -99,9 +99,8 @@ fn same_greedy_text(what: &str, shape: Shape, drafter: Box<dyn Drafter>) {
             let context = [&text.prompt[..], &text.tokens[..done]].concat();
             let tokens = greedy(&mut engine, &context, LENGTH - done);
             let Some(at) = tokens.iter().zip(&text.tokens[done..]).position(|(a, b)| a != b) else { break };
-            let end = text.prompt.len() + done + at;
             let whole = [&text.prompt[..], &text.tokens[..done + at]].concat();
-            let noise = logit_difference(probe.as_mut(), &whole, 16.min(end)).expect("it scores").largest;
+            let noise = noise_at(probe.as_mut(), &whole);
             let margin = logit_difference(probe.as_mut(), &whole, 1).expect("it scores").smallest_margin;
             assert!(margin <= 2.0 * noise, "{what}, prompt {i}, token {}: margin {margin}, noise {noise}", done + at);
             println!("{what}: near-tie in prompt {i} at token {}: margin {margin:.1e}, noise {noise:.1e}", done + at);
@@ -111,6 +110,12 @@ fn same_greedy_text(what: &str, shape: Shape, drafter: Box<dyn Drafter>) {
     }
     let most = texts.len() * LENGTH / 1000;
     assert!(ties.len() <= most, "{what}: {} near-ties in {} tokens", ties.len(), texts.len() * LENGTH);
+}
+
+/// How far the logits after `text` move between a pass of one token and passes of several.
+fn noise_at(probe: &mut Scorer, text: &[Token]) -> f32 {
+    let sizes = [2, 3, 5, 8, 13, 16].into_iter().filter(|&n| n <= text.len());
+    sizes.map(|n| logit_difference(probe, text, n).expect("it scores").last).fold(0.0, f32::max)
 }
 
 fn model(draft: &Arc<Model>) -> Box<dyn Drafter> {
@@ -165,7 +170,7 @@ fn a_quantised_target_says_the_same_with_and_without_a_drafter() {
         if let Some(at) = differ {
             let whole = [&prompt[..], &wanted[..at]].concat();
             let mut probe = scorer(&target);
-            let noise = logit_difference(probe.as_mut(), &whole, 16.min(whole.len())).expect("it scores").largest;
+            let noise = noise_at(probe.as_mut(), &whole);
             let margin = logit_difference(probe.as_mut(), &whole, 1).expect("it scores").smallest_margin;
             assert!(margin <= 2.0 * noise, "{}: token {at}: margin {margin}, noise {noise}", precision.name());
         }
@@ -237,9 +242,9 @@ const PROMPTS: [&str; 20] = [
     "The dog and the cat did not like the rain, so",
     "Ben was sad because his red ball was gone.",
     "Tom and his grandmother went to the market to buy",
-    "USER: I want to book a table for two.\nSYSTEM:",
-    "USER: Is there a bus to the airport tomorrow?\nSYSTEM:",
-    "USER: Play some music, please.\nSYSTEM:",
+    "User: I want to book a table for two.\nAssistant:",
+    "User: Is there a bus to the airport tomorrow?\nAssistant:",
+    "User: Play some music, please.\nAssistant:",
     "# tar\n\n> Archiving utility.\n\n- ",
     "# grep\n\n> Find patterns in files.\n\n- ",
     "Sara has 12 apples and gives 5 to her brother. How many apples are left?",

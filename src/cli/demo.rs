@@ -77,7 +77,7 @@ fn table(results: &[(&str, Stats)]) -> Result<(), Failure> {
             speed(stats) / plain
         )?;
     }
-    for (kind, stats) in results.iter().filter(|(_, stats)| speed(stats) < 0.98 * plain) {
+    for (kind, stats) in results.iter().filter(|(_, stats)| speed(stats) < plain) {
         writeln!(out, "{}", explain(kind, stats, plain))?;
     }
     Ok(())

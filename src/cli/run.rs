@@ -185,8 +185,9 @@ fn in_template(model: &Model, message: &str) -> Result<String, Failure> {
     let (bos, eos) = model.beginning_and_end();
     let text = chat::render(&template, message, &bos, &eos)
         .map_err(|e| Failure::Input(format!("the chat template of {path} cannot be used: {e}")))?;
-    // Tokenising adds the beginning token itself.
-    Ok(text.strip_prefix(&bos).filter(|_| !bos.is_empty()).map(str::to_owned).unwrap_or(text))
+    // Where tokenising adds the beginning token itself, the template's would be a second one.
+    let written = text.strip_prefix(&bos).filter(|_| !bos.is_empty() && model.adds_beginning());
+    Ok(written.map(str::to_owned).unwrap_or(text))
 }
 
 fn non_empty(text: String, whence: &str) -> Result<String, Failure> {

@@ -99,11 +99,12 @@ pub struct Context {
     n_ctx: usize,
     n_batch: usize,
     n_seqs: usize,
+    n_outputs: usize,
     batch: Batch,
 }
 
 // SAFETY: a llama_context may be used from any thread, though from one at a time only; Context is not
-// Sync and every call takes &mut self.
+// Sync.
 unsafe impl Send for Context {}
 
 impl Context {
@@ -139,7 +140,8 @@ impl Context {
         params.n_ubatch = n_batch as u32;
         params.n_seq_max = n_seqs as u32;
         // More outputs than this abort; every node and the root may be one.
-        params.n_outputs_max = (options.max_nodes + 1).max(n_seqs) as u32;
+        let n_outputs = (options.max_nodes + 1).max(n_seqs);
+        params.n_outputs_max = n_outputs as u32;
         params.n_outputs_max_per_seq = 0;
         params.n_threads = options.threads as i32;
         params.n_threads_batch = options.threads as i32;
@@ -163,7 +165,7 @@ impl Context {
                 false => reason,
             }));
         };
-        Ok(Context { ptr, model, n_ctx: options.n_ctx, n_batch, n_seqs, batch: Batch::default() })
+        Ok(Context { ptr, model, n_ctx: options.n_ctx, n_batch, n_seqs, n_outputs, batch: Batch::default() })
     }
 
     /// The model.
@@ -224,6 +226,9 @@ impl Context {
         let fail = |code, reason| LlamaError::Decode { tokens: entries.len(), code, reason };
         if entries.len() > self.n_batch {
             return Err(fail(-1, format!(": a batch holds at most {}", self.n_batch)));
+        }
+        if entries.iter().filter(|entry| entry.output).count() > self.n_outputs {
+            return Err(fail(-1, format!(": this context was made for {} outputs at once", self.n_outputs)));
         }
         log::clear();
         let batch = self.batch.fill(entries);
@@ -301,10 +306,10 @@ impl Batch {
             self.seqs.extend_from_slice(&entry.seqs);
             self.outputs.push(i8::from(entry.output));
         }
-        let mut offset = 0;
+        let mut next = self.seqs.as_mut_ptr();
         for entry in entries {
-            self.seq_ptrs.push(self.seqs[offset..].as_mut_ptr());
-            offset += entry.seqs.len();
+            self.seq_ptrs.push(next);
+            next = next.wrapping_add(entry.seqs.len());
         }
         sys::llama_batch {
             n_tokens: entries.len() as i32,

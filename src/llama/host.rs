@@ -36,9 +36,10 @@ pub fn warnings(setup: &Setup) -> Result<Vec<String>, LlamaError> {
             human(available)
         ));
     }
-    if setup.target.gpu_layers.is_some_and(|n| n > 0) && !model::has_gpu() {
+    let asked = setup.target.gpu_layers.is_some_and(|n| n > 0) || setup.drafter.settings.contains("gpu_layers");
+    if asked && !model::has_gpu() {
         warnings.push(
-            "target.gpu_layers is ignored: this build has no GPU backend; build with --features cuda, metal or vulkan"
+            "gpu_layers is ignored: this build has no GPU backend; build with --features cuda, metal or vulkan"
                 .to_owned(),
         );
     }
@@ -167,7 +168,7 @@ fn context_options(setup: &Setup, trained: usize) -> ContextOptions {
     ContextOptions {
         n_ctx: setup.target.context.unwrap_or_else(|| trained.clamp(1, DEFAULT_CONTEXT)),
         max_nodes: setup.shape.max_nodes,
-        max_leaves: if setup.shape.width > 1 { setup.shape.max_nodes } else { 1 },
+        max_leaves: setup.shape.max_nodes,
         threads: setup.target.threads.map_or_else(default_threads, |n| n as usize),
         type_k: setup.target.kv_type,
         type_v: setup.target.kv_type,

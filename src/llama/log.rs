@@ -80,5 +80,12 @@ unsafe extern "C" fn on_abort(message: *const c_char) {
         unsafe { CStr::from_ptr(message) }.to_string_lossy()
     };
     let _ = writeln!(std::io::stderr(), "error: llama.cpp stopped: {}", text.trim());
+    // Not exit: destructors would wait for threads that are still computing.
+    #[cfg(unix)]
+    // SAFETY: _exit may be called from anywhere.
+    unsafe {
+        libc::_exit(2)
+    }
+    #[cfg(not(unix))]
     std::process::exit(2);
 }

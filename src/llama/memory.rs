@@ -97,10 +97,18 @@ pub fn available() -> Option<u64> {
     Some(group.map_or(system, |left| left.min(system)))
 }
 
-/// What the control group (v2) leaves: its limit less its use.
+/// What the control group (v2) leaves: its limit less its use. Cached pages of files count as use but are
+/// given back when needed; among them are those of a model that was read a moment ago.
 fn control_group_left(root: &Path) -> Option<u64> {
-    let read = |name: &str| std::fs::read_to_string(root.join(name)).ok()?.trim().parse::<u64>().ok();
-    Some(read("memory.max")?.saturating_sub(read("memory.current")?))
+    let text = |name: &str| std::fs::read_to_string(root.join(name)).ok();
+    let number = |name: &str| text(name)?.trim().parse::<u64>().ok();
+    let statistics = text("memory.stat").unwrap_or_default();
+    let cached: u64 = ["inactive_file ", "active_file "]
+        .iter()
+        .filter_map(|name| statistics.lines().find_map(|line| line.strip_prefix(name))?.trim().parse::<u64>().ok())
+        .sum();
+    let used = number("memory.current")?.saturating_sub(cached);
+    Some(number("memory.max")?.saturating_sub(used))
 }
 
 /// A size for people: "1.2 GB".
@@ -116,6 +124,19 @@ pub fn human(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::config::KvType;
+
+    #[test]
+    fn a_control_group_leaves_what_is_not_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(control_group_left(folder.path()), None);
+        write("memory.max", "1000\n");
+        write("memory.current", "900\n");
+        write("memory.stat", "anon 200\nactive_file 300\ninactive_file 400\n");
+        assert_eq!(control_group_left(folder.path()), Some(800));
+        write("memory.max", "max\n");
+        assert_eq!(control_group_left(folder.path()), None);
+    }
 
     #[test]
     fn a_llama_of_8_billion() {

@@ -172,6 +172,12 @@ impl Model {
         unsafe { std::ffi::CStr::from_ptr(sys::llama_vocab_get_text(self.vocab(), token as i32)) }.to_bytes().to_vec()
     }
 
+    /// Whether tokenising puts the beginning-of-text token first.
+    pub fn adds_beginning(&self) -> bool {
+        // SAFETY: the vocabulary lives as long as the model.
+        unsafe { sys::llama_vocab_get_add_bos(self.vocab()) }
+    }
+
     /// The texts of the beginning-of-text and end-of-text tokens; empty where there is none.
     pub fn beginning_and_end(&self) -> (String, String) {
         // SAFETY: the vocabulary lives as long as the model; a missing token is negative.

@@ -16,6 +16,8 @@ pub struct Difference {
     pub places: usize,
     /// Places where the likeliest token changed.
     pub flips: usize,
+    /// |Δlogit| at the last place compared.
+    pub last: f32,
     /// Smallest lead of the likeliest token over the next, in one-token passes.
     pub smallest_margin: f32,
 }
@@ -27,6 +29,7 @@ impl Difference {
             largest: self.largest.max(other.largest),
             places: self.places + other.places,
             flips: self.flips + other.flips,
+            last: other.last,
             smallest_margin: self.smallest_margin.min(other.smallest_margin),
         }
     }
@@ -50,7 +53,8 @@ pub fn logit_difference(model: &mut dyn LanguageModel, text: &[Token], n: usize)
         let one = scores.row(0);
         let largest = one.iter().zip(many).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         let ((best, margin), (best_of_many, _)) = (lead(one), lead(many));
-        let here = Difference { largest, places: 1, flips: usize::from(best != best_of_many), smallest_margin: margin };
+        let flips = usize::from(best != best_of_many);
+        let here = Difference { largest, places: 1, flips, last: largest, smallest_margin: margin };
         difference = difference.and(here);
     }
     Ok(difference)
@@ -67,6 +71,9 @@ pub fn cost_curve(
     most: usize,
     repeats: usize,
 ) -> Result<Vec<Duration>, DraftError> {
+    if text.len() < most || most == 0 {
+        return Err(DraftError::failed(format!("a text of {} tokens is too short to score {most}", text.len())));
+    }
     let mut times = vec![Vec::with_capacity(repeats); most];
     for round in 0..=repeats {
         for step in 0..most {

@@ -54,19 +54,23 @@ impl Scorer {
     fn grow(&mut self, context: &[Token], tree: &TokenTree, new: &[NodeId]) -> Result<Growth, DraftError> {
         let tail = &context[self.cache.len()..];
         self.cache.grow(tail, tree, new).map_err(|_| {
+            self.forget_nodes();
             let most = self.context.n_seqs();
-            DraftError::failed(format!("the tree has more leaves than this context allows ({most})"))
+            DraftError::failed(format!("the tree has more leaves than this context was made for, {most}"))
         })
     }
 
     fn decode(&mut self, batch: &[Entry]) -> Result<(), LlamaError> {
-        self.context.decode(batch).inspect_err(|_| {
-            let calls = self.cache.reset();
-            if !self.context.call(&calls) {
-                self.context.clear();
-                self.cache.clear();
-            }
-        })
+        self.context.decode(batch).inspect_err(|_| self.forget_nodes())
+    }
+
+    /// Back to the committed tokens.
+    fn forget_nodes(&mut self) {
+        let calls = self.cache.reset();
+        if !self.context.call(&calls) {
+            self.context.clear();
+            self.cache.clear();
+        }
     }
 }
 
@@ -81,6 +85,9 @@ impl LanguageModel for Scorer {
         let Some((&root, before)) = context.split_last() else {
             return Err(DraftError::failed("there is no text to score"));
         };
+        if let Some(stale) = new.iter().find(|node| node.index() >= tree.len()) {
+            return Err(DraftError::failed(format!("node {} is not in this tree of {}", stale.index(), tree.len())));
+        }
         let n_vocab = self.n_vocab();
         if let Some(foreign) = context.iter().find(|&&token| token as usize >= n_vocab) {
             return Err(DraftError::failed(format!("token {foreign} is not in the vocabulary of {n_vocab}")));

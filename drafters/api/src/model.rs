@@ -45,9 +45,9 @@ impl<'a> Scores<'a> {
         Scores { rows }
     }
 
-    /// The logits of the `i`-th node asked for.
+    /// The logits of the `i`-th node asked for; empty past the last.
     pub fn row(&self, i: usize) -> &'a [f32] {
-        self.rows[i]
+        self.rows.get(i).copied().unwrap_or_default()
     }
 
     /// How many nodes were scored.

@@ -5,6 +5,7 @@
 //! proposal laws (a `q` exists only where the tree itself drew from it).
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Dice, Dist, Token};
 
@@ -78,6 +79,9 @@ struct Node {
 
 const NONE: u32 = u32::MAX;
 
+/// 0 is for trees that were not begun.
+static NEXT_ROUND: AtomicU64 = AtomicU64::new(1);
+
 impl TokenTree {
     /// A tree for tokens below `n_vocab`, which draws from `dice`. It holds nothing until
     /// [`begin`](TokenTree::begin).
@@ -113,13 +117,13 @@ impl TokenTree {
         self.nodes.clear();
         self.draws.clear();
         self.passes = 0;
-        self.round += 1;
+        self.round = NEXT_ROUND.fetch_add(1, Ordering::Relaxed);
         self.nodes.push(Node::new(root, 0, 0, 1.0));
         self.shape = shape;
     }
 
-    /// How often [`begin`](TokenTree::begin) was called. The engine refuses a tree that a drafter began anew:
-    /// that would drop what was drawn, for its value.
+    /// Differs after every [`begin`](TokenTree::begin), of any tree. The engine refuses a tree that a drafter
+    /// began anew or exchanged: that would drop what was drawn, for its value.
     pub fn round(&self) -> u64 {
         self.round
     }
@@ -161,7 +165,7 @@ impl TokenTree {
         excluded.extend(q.tokens().iter().copied().filter(|&t| t as usize >= self.n_vocab));
         let Some(q) = q.without(&excluded) else { return };
         let draw = self.draws.len();
-        self.draws.push(Draw { q, parent, nodes: Vec::with_capacity(n) });
+        self.draws.push(Draw { q, parent, nodes: Vec::with_capacity(n.min(self.room())) });
         for _ in 0..n.min(self.room()) {
             if self.draw_one(draw).is_none() {
                 break;
@@ -205,7 +209,7 @@ impl TokenTree {
             return Vec::new();
         }
         self.passes += 1;
-        candidates.truncate((self.room() / (self.shape.width.max(1) * layers_left)).max(1));
+        candidates.truncate((self.room() / self.shape.width.max(1).saturating_mul(layers_left)).max(1));
         for &node in &candidates {
             self.nodes[node.index()].asked = true;
         }
@@ -241,6 +245,13 @@ impl TokenTree {
         parent.survival * (1.0 - parent.spent) * LATER_DRAW_ACCEPTED
     }
 
+    /// Forget which nodes [`next_to_expand`](TokenTree::next_to_expand) has named and how many passes were
+    /// taken: a combinator calls it before each part but the first.
+    pub fn next_part(&mut self) {
+        self.passes = 0;
+        self.nodes.iter_mut().for_each(|node| node.asked = false);
+    }
+
     /// Number of nodes, the root included.
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -253,7 +264,7 @@ impl TokenTree {
 
     /// How many more nodes the budget allows.
     pub fn room(&self) -> usize {
-        (self.shape.max_nodes + 1).saturating_sub(self.nodes.len())
+        self.shape.max_nodes.saturating_sub(self.nodes.len() - 1)
     }
 
     /// The budget of this round.
@@ -331,8 +342,9 @@ impl TokenTree {
         path
     }
 
+    /// A node's data; an id from a larger tree of an earlier round means the root.
     fn node(&self, node: NodeId) -> &Node {
-        &self.nodes[node.index()]
+        self.nodes.get(node.index()).unwrap_or(&self.nodes[0])
     }
 
     fn has_room_below(&self, parent: NodeId) -> bool {

@@ -61,6 +61,7 @@ impl Drafter for Cascade {
             if !tree.is_empty() {
                 break;
             }
+            tree.next_part();
         }
         Ok(())
     }

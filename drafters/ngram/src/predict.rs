@@ -69,7 +69,7 @@ pub fn predict(votes: &[(u32, Token)], trust: &Trust, beliefs: &mut Vec<(Token, 
     while n > 0 {
         let shortest = votes[n - 1].0;
         // Never quite 0: no number of votes is a proof.
-        let escape = (CAUTION * (1.0 / trust.of(shortest) - 1.0)).max(0.01);
+        let escape = (CAUTION * (1.0 / trust.of(shortest).max(1e-6) - 1.0)).max(0.01);
         let scale = 1.0 / (n as f32 + escape);
         for ((_, belief), count) in beliefs.iter_mut().zip(&counts) {
             *belief = (count + escape * *belief) * scale;
