@@ -274,7 +274,7 @@ fn gpu_layers_without_a_gpu_backend_are_said_to_be_ignored() {
         return;
     }
     let run = run_with(Path::new("configs/none.toml"), &["--set", "target.gpu_layers=9", "-n", "2"]);
-    assert!(run.succeeds().err.contains("target.gpu_layers is ignored: this build has no GPU backend"), "{run:?}");
+    assert!(run.succeeds().err.contains("gpu_layers is ignored: this build has no GPU backend"), "{run:?}");
 }
 
 #[test]
