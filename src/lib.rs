@@ -65,7 +65,9 @@
 //!
 //! # Invariants
 //!
-//! **Architecture invariant:** only [`llama`] names llama.cpp, its bindings or ggml. Everything but [`llama`] and
+//! **Architecture invariant:** only [`llama`] calls llama.cpp, its bindings or ggml. (One yardstick stands outside:
+//! `benches/overhead.rs` keeps a bare loop over the bindings, with its own `unsafe`, to compare this crate with; through
+//! [`llama`] it would measure itself.) Everything but [`llama`] and
 //! [`cli`] builds and passes its tests without a C++ toolchain (`--no-default-features`).
 //!
 //! **Architecture invariant:** `unsafe` stands in [`llama`] and [`map`] only, each block with a SAFETY line. The

@@ -8,7 +8,7 @@
 /// Tells libgomp how long to spin.
 const VARIABLE: &str = "GOMP_SPINCOUNT";
 /// Long enough for a barrier between threads that all run, short enough not to starve one that does
-/// not. Measured: see `benches/runs`.
+/// not. Measured on one machine, beside a busy program only once: see `benches/runs`.
 const SPINS: &str = "2000";
 
 /// Start this program again with a waiting policy that survives a busy machine, unless the user chose

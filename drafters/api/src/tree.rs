@@ -395,16 +395,16 @@ impl Node {
     }
 }
 
-/// Share of first draws that are accepted, and of later ones once the first was rejected: laws that resemble
-/// each other as a draft model's and its target's do (enumerated on random laws, 0.77 and 0.5).
+/// Share of first draws taken to be accepted, and of later ones once the first was rejected. Choices, not fits: about
+/// what synthetic pairs of laws over 8 tokens give at temperature 1; not measured on models.
 const FIRST_DRAW_ACCEPTED: f32 = 0.77;
 const LATER_DRAW_ACCEPTED: f32 = 0.5;
 
 /// How likely a token drawn with probability `q` is to be accepted, before anything was measured.
 ///
 /// Where p resembles q, a drawn token is accepted with min(1, p/q) whatever its own probability, so
-/// even an unlikely draw deserves trust. The slope is a choice, not a fit: of two that were tried on the
-/// bundled models, the steeper one (0.4 + 0.6 q) gave up sure chains for siblings too soon.
+/// even an unlikely draw deserves trust. A choice, not a fit: of two slopes tried on the bundled models
+/// with one seed, the steeper one (0.4 + 0.6 q) seemed to give up sure chains for siblings too soon.
 fn drawn_belief(q: f64) -> f32 {
     0.65 + 0.35 * q as f32
 }

@@ -5,8 +5,8 @@
 //! the run is greedy, the likeliest tokens; otherwise tokens drawn without replacement, so that the
 //! first child is what a chain would have drawn and its siblings catch what it misses (Sequoia, arXiv
 //! 2402.12374). At a single node, one draw beside fixed choices accepts more (Hu et al., arXiv
-//! 2502.18779), but then no child is likely enough to carry a long branch: measured on the bundled
-//! models at T = 0.8 that loses to a plain chain, and this does not.
+//! 2502.18779), but then the likelihood is split and no child carries a long branch so well. Whether trees
+//! beat chains here is not settled: see `benches/runs`.
 //!
 //! This is the one place that loops over a draft model: drafters that prepare a model of their own
 //! (a quantised copy, the first layers) draft through [`ModelDrafter`].
