@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use foretoken_drafter::{
-    Commit, Dice, DraftError, DraftRequest, Drafter, LanguageModel, Law, NodeId, Outcome, SeqId, Shape, Token,
+    Commit, Dice, DraftError, DraftRequest, Drafter, LanguageModel, Law, Needs, NodeId, Outcome, SeqId, Shape, Token,
     TokenTree,
 };
 
@@ -26,6 +26,8 @@ pub struct Engine {
     accept: Box<dyn Dice>,
     emit: Box<dyn Dice>,
     context: Vec<Token>,
+    needs: Needs,
+    top: Vec<Vec<(Token, f32)>>,
 }
 
 /// Why a run cannot go on.
@@ -71,6 +73,8 @@ impl Engine {
             accept: dice(Stream::Accept),
             emit: dice(Stream::Emit),
             context: Vec::new(),
+            needs: Needs::default(),
+            top: Vec::new(),
         }
     }
 
@@ -95,11 +99,13 @@ impl Engine {
         }
         self.context.clear();
         self.context.extend_from_slice(prompt);
+        self.ask_target();
         let bare = TokenTree::bare(root);
-        self.target.score(SEQ, &self.context, &bare, &[]).map_err(EngineError::Target)?;
+        let scores = self.target.score(SEQ, &self.context, &bare, &[]).map_err(EngineError::Target)?;
         if let Some(drafter) = &mut self.drafter {
             drafter.end(SEQ);
-            let commit = Commit { seq: SEQ, context: &self.context, n_new: prompt.len(), round: None };
+            let hidden = scores.hidden(0);
+            let commit = Commit { seq: SEQ, context: &self.context, n_new: prompt.len(), round: None, hidden };
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
         }
         Ok(())
@@ -144,8 +150,17 @@ impl Engine {
         let verified = Instant::now();
 
         if let Some(drafter) = &mut self.drafter {
-            let round = Some(Outcome { tree: &self.tree, accepted: &verdict.accepted });
-            let commit = Commit { seq: SEQ, context: &self.context, n_new: verdict.accepted.len() + 1, round };
+            self.top.clear();
+            if self.needs.top > 0 {
+                let context = &self.context[..first_new];
+                let top = |&node: &NodeId| {
+                    self.sampling.top(scores.row(node.index()), context, &self.tree.path(node), self.needs.top)
+                };
+                self.top.extend(nodes.iter().map(top));
+            }
+            let round = Some(Outcome { tree: &self.tree, accepted: &verdict.accepted, top: &self.top });
+            let hidden = scores.hidden(verdict.accepted.last().map_or(0, |node| node.index()));
+            let commit = Commit { seq: SEQ, context: &self.context, n_new: verdict.accepted.len() + 1, round, hidden };
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
         }
         let committed = Instant::now();
@@ -202,6 +217,12 @@ impl Engine {
     /// Take the target back.
     pub fn into_target(self) -> Box<dyn LanguageModel> {
         self.target
+    }
+
+    /// Have the target give what the drafter needs, and no more.
+    fn ask_target(&mut self) {
+        self.needs = self.drafter.as_ref().map_or(Needs::default(), |drafter| drafter.needs());
+        self.target.keep_hidden(self.needs.hidden);
     }
 
     /// The configured shape, less what neither the caller nor the context has room for.

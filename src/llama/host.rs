@@ -111,6 +111,7 @@ impl Host for LlamaHost<'_> {
             n_embd: usize::try_from(self.target.inner().n_embd()).unwrap_or(0),
             n_layer: self.target.inner().n_layer() as usize,
             n_ctx: self.context.n_ctx,
+            tokenizer: self.target.tokenizer_fingerprint(),
         }
     }
 

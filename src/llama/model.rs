@@ -189,6 +189,15 @@ impl Model {
         (text(bos), text(eos))
     }
 
+    /// A hash of every token's text, in order (FNV-1a): what files that hold token ids are checked by.
+    pub fn tokenizer_fingerprint(&self) -> u64 {
+        let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let end = std::iter::once(0xff);
+        (0..self.n_vocab() as Token)
+            .flat_map(|token| self.token_text(token).into_iter().chain(end.clone()))
+            .fold(0xcbf2_9ce4_8422_2325, fold)
+    }
+
     /// What makes two vocabularies different, or `None`: they are the same token by token.
     pub fn vocabulary_difference(&self, other: &Model) -> Option<String> {
         let (a, b) = (self.n_vocab(), other.n_vocab());

@@ -1,10 +1,11 @@
 //! Models whose probabilities are known: logits are a hash of the last few tokens.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use foretoken_drafter::{
-    DraftError, Drafter, Host, LanguageModel, ModelSpec, NodeId, Scores, SeqId, TargetInfo, Token, TokenTree,
+    Derivation, DraftError, Drafter, Heads, Host, LanguageModel, ModelSpec, NodeId, Scores, SeqId, TargetInfo, Token,
+    TokenTree,
 };
 
 use crate::registry::Registry;
@@ -20,13 +21,15 @@ pub struct ToyModel {
     /// A second seed and its share in the logits: a draft model that resembles its target.
     noise: Option<(u64, f32)>,
     rows: Vec<f32>,
+    /// The last `order` tokens at every scored node stand for its hidden state; `None`: not asked for.
+    hidden: Option<Vec<f32>>,
 }
 
 impl ToyModel {
     /// A model whose next token depends on the last `order` tokens. Logits are spread over
     /// `sharpness`: 1 is close to uniform, 8 nearly greedy.
     pub fn new(n_vocab: usize, order: usize, sharpness: f32, seed: u64) -> ToyModel {
-        ToyModel { n_vocab, n_ctx: usize::MAX, order, sharpness, seed, noise: None, rows: Vec::new() }
+        ToyModel { n_vocab, n_ctx: usize::MAX, order, sharpness, seed, noise: None, rows: Vec::new(), hidden: None }
     }
 
     /// The same model with a context of `n_ctx` tokens.
@@ -73,7 +76,25 @@ impl LanguageModel for ToyModel {
             rows.extend(self.logits(&text));
         }
         self.rows = rows;
-        Ok(Scores::new(self.rows.chunks(self.n_vocab).collect()))
+        let scores = Scores::new(self.rows.chunks(self.n_vocab).collect());
+        let (width, before) = (self.order.max(1), context.len() - 1);
+        let Some(hidden) = &mut self.hidden else { return Ok(scores) };
+        hidden.clear();
+        let mut state = |text: &[Token]| {
+            let last = &text[text.len().saturating_sub(width)..];
+            hidden.extend((last.len()..width).map(|_| 0.0));
+            hidden.extend(last.iter().map(|&token| token as f32));
+        };
+        match new {
+            [] if before > 0 => state(&context[..before]),
+            _ => new.iter().for_each(|&node| state(&[context, &tree.path(node)].concat())),
+        }
+        Ok(scores.with_hidden(hidden.chunks(width).collect()))
+    }
+
+    fn keep_hidden(&mut self, keep: bool) -> bool {
+        self.hidden = keep.then(Vec::new);
+        keep
     }
 
     fn n_vocab(&self) -> usize {
@@ -111,7 +132,13 @@ pub struct ToyHost<'a> {
 impl<'a> ToyHost<'a> {
     /// A host for drafters of `target`.
     pub fn new(registry: &'a Registry, target: &ToyModel) -> ToyHost<'a> {
-        let target = TargetInfo { n_vocab: target.n_vocab, n_embd: 1, n_layer: 1, n_ctx: target.n_ctx };
+        let target = TargetInfo {
+            n_vocab: target.n_vocab,
+            n_embd: target.order.max(1),
+            n_layer: 4,
+            n_ctx: target.n_ctx,
+            tokenizer: 1,
+        };
         ToyHost { registry, target, models: HashMap::new() }
     }
 
@@ -135,12 +162,54 @@ impl Host for ToyHost<'_> {
         }
     }
 
+    fn derive(&mut self, _: &Derivation) -> Result<PathBuf, DraftError> {
+        match self.models.contains_key(DERIVED) {
+            true => Ok(DERIVED.into()),
+            false => Err(DraftError::settings("nothing can be made from this toy")),
+        }
+    }
+
+    fn open_heads(&mut self, path: &Path) -> Result<Box<dyn Heads>, DraftError> {
+        let name = path.to_string_lossy();
+        match self.models.get(name.as_ref()) {
+            Some(model) => Ok(Box::new(ToyHeads { model: model.clone(), rows: Vec::new() })),
+            None => Err(DraftError::settings(format!("there are no toy heads `{name}`"))),
+        }
+    }
+
     fn build(&mut self, kind: &str, settings: &str) -> Result<Box<dyn Drafter>, DraftError> {
         let registry = self.registry;
         registry.build(kind, settings, self)
     }
 
-    fn resolve(&self, path: &Path) -> std::path::PathBuf {
+    fn resolve(&self, path: &Path) -> PathBuf {
         path.to_path_buf()
+    }
+}
+
+/// The name under which a toy stands for whatever is derived from the target.
+pub const DERIVED: &str = "derived";
+
+/// Three heads: what a toy model says at the end of its own likeliest continuations of a hidden state.
+struct ToyHeads {
+    model: ToyModel,
+    rows: Vec<f32>,
+}
+
+impl Heads for ToyHeads {
+    fn n_heads(&self) -> usize {
+        3
+    }
+
+    fn evaluate(&mut self, hidden: &[f32]) -> Result<Scores<'_>, DraftError> {
+        let mut text: Vec<Token> = hidden.iter().map(|&token| token as Token).collect();
+        self.rows.clear();
+        for _ in 0..self.n_heads() {
+            let next = self.model.logits(&text);
+            let best = (0..next.len()).max_by(|&a, &b| next[a].total_cmp(&next[b])).unwrap_or(0);
+            text.push(best as Token);
+            self.rows.extend(self.model.logits(&text));
+        }
+        Ok(Scores::new(self.rows.chunks(self.model.n_vocab).collect()))
     }
 }

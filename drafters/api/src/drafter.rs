@@ -23,6 +23,27 @@ pub trait Drafter: Send {
 
     /// The text is over: forget what was kept for it.
     fn end(&mut self, _seq: SeqId) {}
+
+    /// What [`commit`](Drafter::commit) should bring besides tokens. Asked once, before the first text.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+}
+
+/// What a drafter wants to be told of the target; each costs time, so by default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The target's hidden states: [`Commit::hidden`].
+    pub hidden: bool,
+    /// How many of the target's likeliest tokens at every scored node: [`Outcome::top`].
+    pub top: usize,
+}
+
+impl Needs {
+    /// What satisfies both: how a combinator asks for its parts.
+    pub fn and(self, other: Needs) -> Needs {
+        Needs { hidden: self.hidden || other.hidden, top: self.top.max(other.top) }
+    }
 }
 
 /// Which text is meant, where several are generated at once.
@@ -63,6 +84,10 @@ pub struct Commit<'a> {
     pub n_new: usize,
     /// The round that made them final; `None` for the prompt.
     pub round: Option<Outcome<'a>>,
+    /// The target's state after its last layer and final norm (`n_embd` numbers) at the last token but one: the state
+    /// from which the last token, the next tree's root, was predicted. `None` if [`Needs`] did not ask, if the target
+    /// cannot give it, or if nothing comes before the root.
+    pub hidden: Option<&'a [f32]>,
 }
 
 impl<'a> Commit<'a> {
@@ -79,4 +104,14 @@ pub struct Outcome<'a> {
     pub tree: &'a TokenTree,
     /// The accepted nodes, from the root's child downwards.
     pub accepted: &'a [NodeId],
+    /// The target's likeliest tokens after every node of the tree, best first, with probabilities as of [`Law::top`]:
+    /// as many as [`Needs::top`] asked for, of rejected nodes too. Indexed by [`NodeId::index`]; empty if not asked for.
+    pub top: &'a [Vec<(Token, f32)>],
+}
+
+impl<'a> Outcome<'a> {
+    /// The target's likeliest tokens after `node`; empty if not asked for.
+    pub fn top_after(&self, node: NodeId) -> &'a [(Token, f32)] {
+        self.top.get(node.index()).map_or(&[], Vec::as_slice)
+    }
 }

@@ -32,17 +32,36 @@ pub trait LanguageModel: Send {
 
     /// The text is over: forget its cache.
     fn end(&mut self, _seq: SeqId) {}
+
+    /// Whether [`score`](LanguageModel::score) is to give hidden states too, from its next call on. Returns whether it
+    /// will; a model that cannot says `false`.
+    fn keep_hidden(&mut self, _keep: bool) -> bool {
+        false
+    }
 }
 
 /// What a model says about the nodes it scored; borrowed from its buffers until the next call.
 pub struct Scores<'a> {
     rows: Vec<&'a [f32]>,
+    hidden: Vec<&'a [f32]>,
 }
 
 impl<'a> Scores<'a> {
     /// One row of `n_vocab` logits per scored node.
     pub fn new(rows: Vec<&'a [f32]>) -> Scores<'a> {
-        Scores { rows }
+        Scores { rows, hidden: Vec::new() }
+    }
+
+    /// The same with hidden states (after the last layer and the final norm), one per scored node; where no node was
+    /// to be scored, the one of the token before the root.
+    pub fn with_hidden(self, hidden: Vec<&'a [f32]>) -> Scores<'a> {
+        Scores { hidden, ..self }
+    }
+
+    /// The hidden state of the `i`-th node asked for, or, if none was, of the token before the root. `None` unless
+    /// [`keep_hidden`](LanguageModel::keep_hidden) was switched on.
+    pub fn hidden(&self, i: usize) -> Option<&'a [f32]> {
+        self.hidden.get(i).copied()
     }
 
     /// The logits of the `i`-th node asked for; empty past the last.

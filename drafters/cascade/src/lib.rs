@@ -16,7 +16,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Host, SeqId, TokenTree};
+use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Host, Needs, SeqId, TokenTree};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -72,5 +72,9 @@ impl Drafter for Cascade {
 
     fn end(&mut self, seq: SeqId) {
         self.parts.iter_mut().for_each(|part| part.end(seq));
+    }
+
+    fn needs(&self) -> Needs {
+        self.parts.iter().fold(Needs::default(), |needs, part| needs.and(part.needs()))
     }
 }

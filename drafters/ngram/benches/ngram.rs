@@ -73,7 +73,7 @@ fn drafter() -> NgramDrafter {
 }
 
 fn commit(drafter: &mut NgramDrafter, context: &[Token]) {
-    drafter.commit(&Commit { seq: SEQ, context, n_new: 0, round: None }).unwrap();
+    drafter.commit(&Commit { seq: SEQ, context, n_new: 0, round: None, hidden: None }).unwrap();
 }
 
 struct NoDice;

@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn commit(drafter: &mut NgramDrafter, seq: SeqId, context: &[Token]) {
-        drafter.commit(&Commit { seq, context, n_new: context.len(), round: None }).unwrap();
+        drafter.commit(&Commit { seq, context, n_new: context.len(), round: None, hidden: None }).unwrap();
     }
 
     fn draft(drafter: &mut NgramDrafter, seq: SeqId, context: &[Token], shape: Shape) -> TokenTree {
