@@ -27,6 +27,12 @@ impl Deref for Mapping {
     }
 }
 
+impl AsRef<[u8]> for Mapping {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Should a mapped file shrink after all: one line and the exit code of a failed run, instead of a
 /// signal's silence. Called once, when the program starts.
 #[cfg(unix)]

@@ -31,6 +31,16 @@ impl Registry {
                 foretoken_drafter_model::build,
             )
             .with(
+                "quantized",
+                "a copy of the target at lower precision drafts; made once, then kept",
+                foretoken_drafter_quantized::build,
+            )
+            .with(
+                "early_exit",
+                "the target's first layers and its output head draft; made once, then kept",
+                foretoken_drafter_early_exit::build,
+            )
+            .with(
                 "ngram",
                 "looks up how the text went on when its last tokens occurred before",
                 foretoken_drafter_ngram::build,

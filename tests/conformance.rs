@@ -3,7 +3,7 @@
 use foretoken::registry::Registry;
 use foretoken::sampler::Sampling;
 use foretoken::testkit::conformance::{self, follows, CHAIN, TREE};
-use foretoken::testkit::toy::{ToyHost, ToyModel};
+use foretoken::testkit::toy::{ToyHost, ToyModel, DERIVED};
 use foretoken_drafter::{Drafter, Host};
 
 /// A built-in drafter over toys: `draft` resembles the target, `stranger` does not.
@@ -11,6 +11,7 @@ fn drafter(target: &ToyModel, kind: &str, settings: &str) -> Box<dyn Drafter> {
     let registry = Registry::builtin();
     let mut host = ToyHost::new(&registry, target)
         .with("draft", target.imitated(0.3, 99))
+        .with(DERIVED, target.imitated(0.1, 77))
         .with("stranger", ToyModel::new(target.logits(&[]).len(), 2, 4.0, 1234));
     host.build(kind, settings).expect("the settings are right")
 }
@@ -32,6 +33,16 @@ fn model() {
 #[test]
 fn model_that_is_often_wrong() {
     check("model", "model = 'stranger'");
+}
+
+#[test]
+fn quantized() {
+    check("quantized", "type = 'q4_0'");
+}
+
+#[test]
+fn early_exit() {
+    check("early_exit", "layers = 2");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod demo;
 mod inspect;
 mod list;
 mod prepare;
+mod progress;
 mod run;
 
 use std::io::Write;
@@ -43,6 +44,8 @@ enum Command {
     Check(check::Check),
     Prepare(prepare::Prepare),
     #[command(hide = true)]
+    Convert(prepare::derive::Convert),
+    #[command(hide = true)]
     Demo(demo::Demo),
 }
 
@@ -55,6 +58,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Err(error) => return help_or_wrong_usage(&error),
     };
     crate::llama::show_log(arguments.llama_log);
+    progress::convert_in_child();
     let result = match arguments.command {
         Command::Run(run) => run.execute(&registry),
         Command::Bench(bench) => bench.execute(&registry),
@@ -62,6 +66,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Inspect(inspect) => inspect.execute(&registry),
         Command::Check(check) => check.execute(),
         Command::Prepare(prepare) => prepare.execute(),
+        Command::Convert(convert) => convert.execute(),
         Command::Demo(demo) => demo.execute(&registry),
     };
     match result {

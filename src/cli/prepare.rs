@@ -1,5 +1,7 @@
 //! `foretoken prepare`: make the files that drafters and benchmarks use.
 
+pub mod derive;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -17,6 +19,8 @@ pub struct Prepare {
 
 #[derive(Subcommand)]
 enum What {
+    /// Copy a model at lower precision, to draft for it.
+    Quantized(derive::Quantized),
     /// Give a small model the cost of a large one, without changing what it says: for benchmarks.
     ///
     /// Only the width grows: extra dimensions, heads and feed-forward units are read and multiplied like
@@ -53,6 +57,7 @@ struct WidenArguments {
 impl Prepare {
     pub fn execute(&self) -> Result<(), Failure> {
         match &self.what {
+            What::Quantized(arguments) => arguments.execute(),
             What::Widen(arguments) => arguments.execute(),
         }
     }

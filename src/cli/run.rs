@@ -2,8 +2,6 @@
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -136,7 +134,7 @@ impl Run {
         prompt: &[Token],
     ) -> Result<Generation, Failure> {
         let limits = Limits { max_tokens: self.max_tokens, stop: self.stop.clone(), ignore_end: false };
-        let interrupt = interrupt();
+        let interrupt = super::progress::interrupt();
         let mut out = std::io::stdout().lock();
         let mut failed = None;
         let mut sink = |piece: &str| {
@@ -146,7 +144,7 @@ impl Run {
             failed = out.write_all(piece.as_bytes()).and_then(|()| out.flush()).err();
             failed.is_none()
         };
-        let generation = generate(engine, vocabulary, prompt, &limits, &interrupt, &mut sink)?;
+        let generation = generate(engine, vocabulary, prompt, &limits, interrupt, &mut sink)?;
         if let Some(error) = failed {
             return Err(error.into());
         }
@@ -202,19 +200,6 @@ fn utf8(bytes: Vec<u8>, whence: &str) -> Result<String, Failure> {
         let at = e.utf8_error().valid_up_to();
         Failure::Input(format!("{whence} is not UTF-8: byte {at} begins no character; convert it with iconv"))
     })
-}
-
-/// Set by the first Ctrl-C; the second one ends the program at once.
-fn interrupt() -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let seen = flag.clone();
-    // Failing to install it only means that Ctrl-C ends the program the hard way.
-    let _ = ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    });
-    flag
 }
 
 /// What is about to run; a drafter that silently does nothing is the commonest complaint elsewhere.

@@ -100,6 +100,7 @@ pub struct Context {
     n_batch: usize,
     n_seqs: usize,
     n_outputs: usize,
+    hidden: bool,
     batch: Batch,
 }
 
@@ -165,7 +166,16 @@ impl Context {
                 false => reason,
             }));
         };
-        Ok(Context { ptr, model, n_ctx: options.n_ctx, n_batch, n_seqs, n_outputs, batch: Batch::default() })
+        Ok(Context {
+            ptr,
+            model,
+            n_ctx: options.n_ctx,
+            n_batch,
+            n_seqs,
+            n_outputs,
+            hidden: false,
+            batch: Batch::default(),
+        })
     }
 
     /// The model.
@@ -194,6 +204,16 @@ impl Context {
         let n = i32::try_from(threads.max(1)).unwrap_or(1);
         // SAFETY: the context is alive.
         unsafe { sys::llama_set_n_threads(self.ptr.as_ptr(), n, n) };
+    }
+
+    /// Whether decodes give hidden states too, from the next one on. Every token of a batch is an output then, so a
+    /// batch is no longer than the outputs this context was made for.
+    pub fn set_hidden(&mut self, on: bool) {
+        if self.hidden != on {
+            self.hidden = on;
+            // SAFETY: the context is alive.
+            unsafe { sys::llama_set_embeddings(self.ptr.as_ptr(), on) };
+        }
     }
 
     /// Change what the sequences own. `false`: a removal was refused (the model cannot go back), and
@@ -227,7 +247,7 @@ impl Context {
         if entries.len() > self.n_batch {
             return Err(fail(-1, format!(": a batch holds at most {}", self.n_batch)));
         }
-        if entries.iter().filter(|entry| entry.output).count() > self.n_outputs {
+        if entries.iter().filter(|entry| entry.output || self.hidden).count() > self.n_outputs {
             return Err(fail(-1, format!(": this context was made for {} outputs at once", self.n_outputs)));
         }
         log::clear();
@@ -248,6 +268,19 @@ impl Context {
         unsafe {
             let row = timed(|| sys::llama_get_logits_ith(self.ptr.as_ptr(), i));
             (!row.is_null()).then(|| std::slice::from_raw_parts(row, self.model.n_vocab()))
+        }
+    }
+
+    /// The hidden state of the `i`-th token of the last batch, after the last layer and the final norm; `None` if
+    /// hidden states were not asked for.
+    pub fn hidden(&self, i: usize) -> Option<&[f32]> {
+        let i = i32::try_from(i).ok().filter(|_| self.hidden)?;
+        // SAFETY: the context is alive. A state has n_embd_out entries and stays until the next decode, which needs
+        // &mut self.
+        unsafe {
+            let n = usize::try_from(sys::llama_model_n_embd_out(self.model.as_ptr())).ok()?;
+            let state = timed(|| sys::llama_get_embeddings_ith(self.ptr.as_ptr(), i));
+            (!state.is_null()).then(|| std::slice::from_raw_parts(state, n))
         }
     }
 }

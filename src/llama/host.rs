@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foretoken_drafter::{DraftError, Drafter, Host, LanguageModel, ModelSpec, TargetInfo};
+use foretoken_drafter::{Bytes, Derivation, DraftError, Drafter, Host, LanguageModel, ModelSpec, TargetInfo};
 
 use super::context::{default_threads, Context, ContextOptions};
+use super::derive::derived;
 use super::gguf::GgufFile;
 use super::memory::{human, Dimensions, Need};
 use super::model::{LoadOptions, Model};
@@ -13,6 +14,7 @@ use super::scorer::Scorer;
 use super::{cpu, memory, model, LlamaError};
 use crate::config::{Setup, TargetSetup, MAX_THREADS};
 use crate::engine::Engine;
+use crate::map;
 use crate::registry::Registry;
 
 /// What the user should know before the models of `setup` are loaded, one line each.
@@ -140,6 +142,16 @@ impl Host for LlamaHost<'_> {
         };
         let context = Context::new(model, &options).map_err(DraftError::settings)?;
         Ok(Box::new(Scorer::new(context)))
+    }
+
+    fn derive(&mut self, what: &Derivation) -> Result<PathBuf, DraftError> {
+        derived(self.target.path(), what)
+    }
+
+    fn map(&mut self, path: &Path) -> Result<Box<dyn Bytes>, DraftError> {
+        let path = self.resolve(path);
+        let bytes = map::open(&path).map_err(|e| DraftError::settings(format!("{}: {e}", path.display())))?;
+        Ok(Box::new(bytes))
     }
 
     fn build(&mut self, kind: &str, settings: &str) -> Result<Box<dyn Drafter>, DraftError> {

@@ -9,7 +9,9 @@
 pub mod cache;
 pub mod context;
 pub mod cpu;
+pub mod derive;
 pub mod gguf;
+pub mod hidden;
 pub mod host;
 mod log;
 pub mod memory;

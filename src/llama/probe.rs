@@ -97,7 +97,14 @@ pub fn cost_curve(
 }
 
 /// The text before its last `n` tokens, with the first of them as the root and the others as a chain.
-fn chain<'a>(model: &dyn LanguageModel, text: &'a [Token], n: usize) -> Result<(&'a [Token], TokenTree), DraftError> {
+///
+/// # Errors
+/// The text is shorter than that.
+pub fn chain<'a>(
+    model: &dyn LanguageModel,
+    text: &'a [Token],
+    n: usize,
+) -> Result<(&'a [Token], TokenTree), DraftError> {
     if n == 0 || text.len() < n {
         return Err(DraftError::failed(format!("a text of {} tokens is too short to score {n}", text.len())));
     }

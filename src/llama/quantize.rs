@@ -1,13 +1,20 @@
-//! Deriving a smaller file from a model: another precision, or its first layers only. Called by the tools that
-//! prepare a draft model out of its target. It runs in this process, for as long as llama.cpp takes, and cannot be
-//! stopped; whoever wants to cancel runs it in a child process. It never writes over its input, and a file appears
-//! under its name only when complete.
+//! Deriving a smaller file from a model: another precision, or some of its layers only.
+//!
+//! llama.cpp's own call takes as long as it takes and cannot be stopped. So a program that has the hidden subcommand
+//! for it ([`use_child`]) runs it in a child process, which shows how far it is and which Ctrl-C ends; any other runs it
+//! in place. It never writes over its input, and a file appears under its name only when complete.
 
 use std::{
     ffi::CString,
     fmt, fs, io,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     str::FromStr,
+    sync::atomic::{AtomicBool, Ordering},
+    sync::mpsc,
+    sync::OnceLock,
+    time::Duration,
 };
 
 use llama_cpp_sys_2 as sys;
@@ -33,8 +40,9 @@ pub struct Quantize {
 pub enum Precision {
     /// As they are.
     Copy,
-    F16,
+    F32,
     Bf16,
+    F16,
     Q8_0,
     Q6K,
     Q5KM,
@@ -67,6 +75,28 @@ pub enum QuantizeError {
     Layers { path: PathBuf, layers: Vec<u32>, what: String },
     #[error("llama.cpp could not make `{}` from `{}`: {reason}", dst.display(), src.display())]
     Failed { src: PathBuf, dst: PathBuf, reason: String },
+    #[error("making `{}` was cancelled; nothing was written", dst.display())]
+    Cancelled { dst: PathBuf },
+}
+
+/// A program that can be started again to do llama.cpp's part.
+pub struct Child {
+    /// Its arguments, before those of [`Quantize::arguments`].
+    pub subcommand: &'static str,
+    /// Set when the user wants to cancel.
+    pub cancelled: &'static AtomicBool,
+    /// Called before the child starts.
+    pub begin: fn(),
+    /// Told how many of how many tensors are done.
+    pub progress: fn(&Path, usize, usize),
+}
+
+static CHILD: OnceLock<Child> = OnceLock::new();
+
+/// From now on llama.cpp's part is done by this very program, started again as `child` says. To be called once, by the
+/// program's main function.
+pub fn use_child(child: Child) {
+    let _ = CHILD.set(child);
 }
 
 /// Write the model at `src` to `dst` as `options` say. Returns the size of the file made.
@@ -90,11 +120,16 @@ pub fn quantize(src: &Path, dst: &Path, options: &Quantize) -> Result<u64, Quant
     };
 
     let temporary = gguf::beside(dst)?;
-    convert(src, temporary.path(), options, dropped)?.then_some(()).ok_or_else(|| QuantizeError::Failed {
-        src: src.into(),
-        dst: dst.into(),
-        reason: super::log::last_errors().unwrap_or_else(|| "it gives no reason".to_owned()),
-    })?;
+    let failed = |reason| QuantizeError::Failed { src: src.into(), dst: dst.into(), reason };
+    match CHILD.get() {
+        None => convert(src, temporary.path(), options, &dropped)?.map_err(failed)?,
+        Some(child) => match in_child(child, src, temporary.path(), dst, options, &dropped) {
+            Ok(Ended::Done) => {}
+            Ok(Ended::Cancelled) => return Err(QuantizeError::Cancelled { dst: dst.into() }),
+            Ok(Ended::Failed(reason)) => return Err(failed(reason)),
+            Err(e) => return Err(failed(format!("cannot start a child process: {e}"))),
+        },
+    }
     let made = GgufFile::open(temporary.path())?;
     made.check()?;
     let size = made.file_size();
@@ -105,8 +140,9 @@ pub fn quantize(src: &Path, dst: &Path, options: &Quantize) -> Result<u64, Quant
 
 impl Precision {
     /// All of them, most exact first.
-    pub const ALL: [Precision; 15] = [
+    pub const ALL: [Precision; 16] = [
         Precision::Copy,
+        Precision::F32,
         Precision::Bf16,
         Precision::F16,
         Precision::Q8_0,
@@ -128,8 +164,24 @@ impl Precision {
         self.row().0
     }
 
+    /// Bits per weight, about; 0 for a copy.
+    pub fn bits(self) -> f64 {
+        match self {
+            Precision::Copy => 0.0,
+            Precision::F32 => 32.0,
+            Precision::F16 | Precision::Bf16 => 16.0,
+            Precision::Q8_0 => 8.5,
+            Precision::Q6K => 6.6,
+            Precision::Q5KM | Precision::Q5KS | Precision::Q5_0 => 5.6,
+            Precision::Q4KM | Precision::Q4KS | Precision::Q4_0 | Precision::Iq4Nl | Precision::Iq4Xs => 4.7,
+            Precision::Q3KM => 3.9,
+            Precision::Q2K => 3.0,
+        }
+    }
+
     fn row(self) -> (&'static str, sys::llama_ftype) {
         match self {
+            Precision::F32 => ("f32", sys::LLAMA_FTYPE_ALL_F32),
             Precision::Copy => ("copy", sys::LLAMA_FTYPE_MOSTLY_F16), // ignored with `only_copy`
             Precision::F16 => ("f16", sys::LLAMA_FTYPE_MOSTLY_F16),
             Precision::Bf16 => ("bf16", sys::LLAMA_FTYPE_MOSTLY_BF16),
@@ -206,10 +258,17 @@ fn dropped_layers(file: &GgufFile, keep: &[u32]) -> Result<Vec<i32>, String> {
     }
 }
 
-/// Whether llama.cpp succeeded.
-fn convert(src: &Path, dst: &Path, options: &Quantize, mut dropped: Vec<i32>) -> Result<bool, GgufError> {
+/// llama.cpp's part: `src` to `dst`, which is no finished file's name. The inner error is llama.cpp's reason.
+///
+/// # Errors
+/// A path is not UTF-8.
+pub fn convert(src: &Path, dst: &Path, options: &Quantize, dropped: &[i32]) -> Result<Result<(), String>, GgufError> {
     let (from, to) = (c_path(src)?, c_path(dst)?);
-    dropped.push(-1);
+    let ascending = dropped.is_sorted_by(|a, b| a < b) && dropped.first().is_none_or(|&first| first >= 0);
+    if !ascending {
+        return Ok(Err("the layers to drop are not in order".to_owned()));
+    }
+    let dropped: Vec<i32> = dropped.iter().copied().chain([-1]).collect();
     super::backend();
     super::log::clear();
     // SAFETY: returns a struct by value.
@@ -222,7 +281,67 @@ fn convert(src: &Path, dst: &Path, options: &Quantize, mut dropped: Vec<i32>) ->
         params.prune_layers = dropped.as_ptr();
     }
     // SAFETY: both paths end in zero; `dropped` is ascending, ends in -1 and outlives the call; the source was checked.
-    Ok(unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &params) } == 0)
+    match unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &params) } {
+        0 => Ok(Ok(())),
+        _ => Ok(Err(super::log::last_errors().unwrap_or_else(|| "it gives no reason".to_owned()))),
+    }
+}
+
+/// How a child process ended.
+enum Ended {
+    Done,
+    Cancelled,
+    Failed(String),
+}
+
+/// [`convert`] in a child process, whose log is read for its progress.
+fn in_child(
+    child: &Child,
+    src: &Path,
+    temporary: &Path,
+    dst: &Path,
+    options: &Quantize,
+    dropped: &[i32],
+) -> io::Result<Ended> {
+    let numbers = dropped.iter().map(i32::to_string).collect::<Vec<_>>().join(",");
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(child.subcommand).arg(src).arg(temporary).arg(options.precision.name());
+    command.args(["--threads", &options.threads.to_string(), "--dropped", &numbers]);
+    command.args(options.requantize.then_some("--requantize"));
+    (child.begin)();
+    let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let (sender, lines) = mpsc::channel();
+    if let Some(log) = process.stderr.take() {
+        std::thread::spawn(move || {
+            let text = BufReader::new(log).lines().map_while(Result::ok);
+            text.map_while(|line| sender.send(line).ok()).for_each(|()| {});
+        });
+    }
+    let mut reason = "it gives no reason".to_owned();
+    loop {
+        match lines.recv_timeout(Duration::from_millis(100)) {
+            Ok(line) => match (progress_of(&line), line.strip_prefix("error: ")) {
+                (Some((done, all)), _) => (child.progress)(dst, done, all),
+                (None, Some(error)) => reason = error.to_owned(),
+                (None, None) => {}
+            },
+            Err(mpsc::RecvTimeoutError::Timeout) if child.cancelled.load(Ordering::Relaxed) => process.kill()?,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let status = process.wait()?;
+    match (status.success(), child.cancelled.load(Ordering::Relaxed)) {
+        (true, _) => Ok(Ended::Done),
+        (false, true) => Ok(Ended::Cancelled),
+        (false, false) => Ok(Ended::Failed(reason)),
+    }
+}
+
+/// `[  12/  57] blk.1…`, as llama.cpp logs each tensor.
+fn progress_of(line: &str) -> Option<(usize, usize)> {
+    let (done, all) = line.trim_start().strip_prefix('[')?.split_once(']')?.0.split_once('/')?;
+    Some((done.trim().parse().ok()?, all.trim().parse().ok()?))
 }
 
 fn c_path(path: &Path) -> Result<CString, GgufError> {

@@ -11,6 +11,7 @@ use super::LlamaError;
 pub struct Scorer {
     context: Context,
     cache: TreeCache,
+    hidden: bool,
 }
 
 /// A context that lacks at most this many tokens catches up in the pass that scores the tree.
@@ -20,7 +21,7 @@ impl Scorer {
     /// Score with `context`, which must be fresh.
     pub fn new(context: Context) -> Scorer {
         let cache = TreeCache::new(context.n_seqs());
-        Scorer { context, cache }
+        Scorer { context, cache, hidden: false }
     }
 
     /// The context.
@@ -39,6 +40,7 @@ impl Scorer {
         if wanted.len() - self.cache.len() <= slack {
             return Ok(());
         }
+        self.context.set_hidden(false);
         for chunk in wanted[self.cache.len()..].chunks(self.context.n_batch()) {
             let (start, main) = (self.cache.len(), self.cache.main());
             let entry =
@@ -77,7 +79,7 @@ impl Scorer {
 impl LanguageModel for Scorer {
     fn score(
         &mut self,
-        _seq: SeqId,
+        seq: SeqId,
         context: &[Token],
         tree: &TokenTree,
         new: &[NodeId],
@@ -92,17 +94,24 @@ impl LanguageModel for Scorer {
         if let Some(foreign) = context.iter().find(|&&token| token as usize >= n_vocab) {
             return Err(DraftError::failed(format!("token {foreign} is not in the vocabulary of {n_vocab}")));
         }
-        let slack = if new.is_empty() { 0 } else { CATCH_UP };
+        if let (true, true, Some(&last)) = (new.is_empty(), self.hidden, before.last()) {
+            let scores = self.score(seq, before, &TokenTree::bare(last), &[NodeId::ROOT])?;
+            return Ok(Scores::new(Vec::new()).with_hidden(scores.hidden(0).into_iter().collect()));
+        }
+        // Where hidden states are given, every token of a batch is an output, so what is missing is decoded before.
+        let slack = if new.is_empty() || self.hidden { 0 } else { CATCH_UP };
         self.keep(before, root, slack).map_err(DraftError::failed)?;
         if new.is_empty() {
             return Ok(Scores::new(Vec::new()));
         }
+        self.context.set_hidden(self.hidden);
         let mut growth = self.grow(context, tree, new)?;
         if !self.context.call(&growth.calls) {
             // Nodes were cached already, and the model cannot go back to before them: begin anew.
             self.context.clear();
             self.cache.clear();
             self.keep(before, root, slack).map_err(DraftError::failed)?;
+            self.context.set_hidden(self.hidden);
             growth = self.grow(context, tree, new)?;
             if !self.context.call(&growth.calls) {
                 return Err(DraftError::failed("the model cannot branch; set speculation.width = 1"));
@@ -110,7 +119,17 @@ impl LanguageModel for Scorer {
         }
         self.decode(&growth.batch).map_err(DraftError::failed)?;
         let rows: Option<Vec<&[f32]>> = growth.rows.iter().map(|&row| self.context.logits(row)).collect();
-        rows.map(Scores::new).ok_or_else(|| DraftError::failed("llama.cpp returned no logits"))
+        let scores = rows.map(Scores::new).ok_or_else(|| DraftError::failed("llama.cpp returned no logits"))?;
+        if !self.hidden {
+            return Ok(scores);
+        }
+        let states: Option<Vec<&[f32]>> = growth.rows.iter().map(|&row| self.context.hidden(row)).collect();
+        states.map(|s| scores.with_hidden(s)).ok_or_else(|| DraftError::failed("llama.cpp returned no hidden states"))
+    }
+
+    fn keep_hidden(&mut self, keep: bool) -> bool {
+        self.hidden = keep;
+        keep
     }
 
     fn n_vocab(&self) -> usize {

@@ -1,0 +1,84 @@
+//! Draft models made from the target, in a cache: made once, found again by every later run.
+//!
+//! A file's name says what it was made from and how, so nothing is looked up and nothing can be mixed up: the target is
+//! known by its content. Reading all of a large model to know it would take as long as loading it, so what counts is its
+//! size, its header, and [`SAMPLES`] pieces spread evenly over its weights. Two models that agree in all of these and
+//! differ elsewhere would share a draft model, which can cost speed and never changes the text.
+
+use std::path::{Path, PathBuf};
+
+use foretoken_drafter::{Derivation, DraftError};
+
+use super::gguf::GgufFile;
+use super::quantize::{quantize, Precision, Quantize};
+
+/// Where derived files are kept: `FORETOKEN_CACHE`, or else a folder in the user's cache.
+pub fn cache_folder() -> PathBuf {
+    match std::env::var_os("FORETOKEN_CACHE") {
+        Some(folder) if !folder.is_empty() => folder.into(),
+        _ => dirs::cache_dir().unwrap_or_else(std::env::temp_dir).join("foretoken"),
+    }
+}
+
+/// The file that `what` makes of `target`; made now if it is not there.
+///
+/// # Errors
+/// `what` makes no sense for this target, or llama.cpp or the disk refuses.
+pub fn derived(target: &Path, what: &Derivation) -> Result<PathBuf, DraftError> {
+    let file = GgufFile::open(target).map_err(DraftError::settings)?;
+    file.check().map_err(DraftError::settings)?;
+    let precision = match &what.precision {
+        Some(name) => name.parse::<Precision>().map_err(DraftError::settings)?,
+        None => Precision::Copy,
+    };
+    let bits = 8.0 * file.file_size() as f64 / file.parameters().max(1) as f64;
+    if precision.bits() > 0.85 * bits {
+        return Err(DraftError::settings(format!(
+            "{} has {bits:.1} bits per weight already, so a copy in {precision} would draft hardly faster than it \
+             decodes; take a smaller type, or another drafter",
+            target.display()
+        )));
+    }
+    let folder = cache_folder();
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| DraftError::settings(format!("cannot make the cache folder {}: {e}", folder.display())))?;
+    let path = folder.join(name(&file, target, precision, what.layers.as_deref())?);
+    drop(file);
+    if !path.exists() {
+        let options = Quantize { precision, threads: 0, layers: what.layers.clone(), requantize: true };
+        quantize(target, &path, &options).map_err(DraftError::settings)?;
+    }
+    Ok(path)
+}
+
+/// Pieces of the weights that a model is known by, and their size.
+pub const SAMPLES: u64 = 256;
+const SAMPLE: usize = 4096;
+
+fn name(file: &GgufFile, target: &Path, precision: Precision, layers: Option<&[u32]>) -> Result<String, DraftError> {
+    let hash = content(target).map_err(|e| DraftError::settings(format!("{}: {e}", target.display())))?;
+    let stem = target.file_stem().map_or_else(|| "model".into(), |stem| stem.to_string_lossy());
+    let all = file.network("block_count").unwrap_or(0);
+    let layers = match layers {
+        Some(layers) if layers.len() < all as usize => {
+            format!("-layers-{}", layers.iter().map(u32::to_string).collect::<Vec<_>>().join("."))
+        }
+        _ => String::new(),
+    };
+    Ok(format!("{stem}-{hash:016x}-{precision}{layers}.gguf"))
+}
+
+/// A hash (FNV-1a) of size, header and samples.
+fn content(path: &Path) -> std::io::Result<u64> {
+    let bytes = crate::map::open(path)?;
+    let fold = |hash: u64, bytes: &[u8]| {
+        bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let header = &bytes[..bytes.len().min(1 << 20)];
+    let mut hash = fold(fold(0xcbf2_9ce4_8422_2325, &(bytes.len() as u64).to_le_bytes()), header);
+    for i in 0..SAMPLES {
+        let at = (bytes.len() as u128 * u128::from(i) / u128::from(SAMPLES)) as usize;
+        hash = fold(hash, &bytes[at..bytes.len().min(at + SAMPLE)]);
+    }
+    Ok(hash)
+}
