@@ -21,6 +21,8 @@ pub struct Prepare {
 enum What {
     /// Copy a model at lower precision, to draft for it.
     Quantized(derive::Quantized),
+    /// Keep some layers of a model, to draft for the whole.
+    EarlyExit(derive::EarlyExit),
     /// Give a small model the cost of a large one, without changing what it says: for benchmarks.
     ///
     /// Only the width grows: extra dimensions, heads and feed-forward units are read and multiplied like
@@ -57,6 +59,7 @@ struct WidenArguments {
 impl Prepare {
     pub fn execute(&self) -> Result<(), Failure> {
         match &self.what {
+            What::EarlyExit(arguments) => arguments.execute(),
             What::Quantized(arguments) => arguments.execute(),
             What::Widen(arguments) => arguments.execute(),
         }

@@ -232,6 +232,11 @@ fn is_quantised(file: &GgufFile) -> bool {
     file.tensors().iter().any(|t| ![TensorType::F32, TensorType::F16, TensorType::BF16].contains(&t.kind))
 }
 
+/// Whether any of its layers may be kept, not just the first: architectures whose layers are all alike.
+pub fn can_keep_any_layers(file: &GgufFile) -> bool {
+    PLAIN.contains(&&*file.architecture().unwrap_or_default())
+}
+
 /// The complement of `keep`, ascending, as llama.cpp wants it; or why those layers cannot stand alone.
 fn dropped_layers(file: &GgufFile, keep: &[u32]) -> Result<Vec<i32>, String> {
     let architecture = file.architecture().unwrap_or_default();
@@ -243,7 +248,7 @@ fn dropped_layers(file: &GgufFile, keep: &[u32]) -> Result<Vec<i32>, String> {
         return Err("its last layers predict later tokens (MTP) and would be taken for others".into());
     }
     let first = keep.iter().copied().eq(0..keep.len() as u32);
-    if !first && !PLAIN.contains(&&*architecture) {
+    if !first && !can_keep_any_layers(file) {
         return Err(format!("layers of `{architecture}` differ by position; keep the first ones, 0 to k"));
     }
     let per_layer = |(key, value): (&str, gguf::Value)| match value {

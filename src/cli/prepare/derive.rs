@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::super::{note, Failure};
+use crate::llama::context::default_threads;
+use crate::llama::exit::Search;
 use crate::llama::memory::human;
+use crate::llama::model::{LoadOptions, Model};
 use crate::llama::quantize::{convert, quantize, Precision, Quantize};
 
 #[derive(clap::Args)]
@@ -27,6 +30,67 @@ impl Quantized {
         let precision = self.precision.parse::<Precision>().map_err(|e| Failure::Input(e.to_string()))?;
         let options = Quantize { precision, threads: 0, layers: None, requantize: self.requantize };
         make(&self.target, &self.out, &options)
+    }
+}
+
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["layers", "keep", "search"])))]
+pub struct EarlyExit {
+    /// The model to take layers from.
+    #[arg(long, value_name = "FILE")]
+    target: PathBuf,
+    /// Keep the first layers: this many.
+    #[arg(long, value_name = "N")]
+    layers: Option<u32>,
+    /// Keep these layers, as in `0,1,4`, where the architecture's layers are all alike.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    keep: Option<Vec<u32>>,
+    /// Try sets of layers on a text, print what each promises, and keep the best.
+    #[arg(long, requires = "text")]
+    search: bool,
+    /// What to search on: text of the kind that the model will write.
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Most sets to try.
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    tries: usize,
+    /// How to store the weights [default: as they are].
+    #[arg(long = "type", value_name = "TYPE", default_value = "copy", hide_default_value = true)]
+    precision: String,
+    /// The file to make.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+impl EarlyExit {
+    pub fn execute(&self) -> Result<(), Failure> {
+        let precision = self.precision.parse::<Precision>().map_err(|e| Failure::Input(e.to_string()))?;
+        let layers = match (&self.keep, self.layers) {
+            (Some(keep), _) => keep.clone(),
+            (None, Some(n)) => (0..n).collect(),
+            (None, None) => self.best_layers()?,
+        };
+        let options = Quantize { precision, threads: 0, layers: Some(layers), requantize: false };
+        make(&self.target, &self.out, &options)
+    }
+
+    fn best_layers(&self) -> Result<Vec<u32>, Failure> {
+        let path = self.text.clone().unwrap_or_default();
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))?;
+        let text = Model::load(&self.target, &LoadOptions::default())?.tokenise(&text, true)?;
+        let search = Search { target: &self.target, text: &text, tries: self.tries, threads: default_threads() };
+        note("layers                    agreement  cost/token  predicted speed");
+        let tried = search.run(&mut |t| {
+            let layers = t.layers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+            let chain = if t.length == 0 { "plain is faster".to_owned() } else { format!("chains of {}", t.length) };
+            note(format!("{layers:<24}  {:>9.3}  {:>10.3}  {:>5.2} x, {chain}", t.agreement, t.cost, t.speed));
+        })?;
+        let best = tried.into_iter().next().ok_or_else(|| Failure::Running("no set of layers was tried".to_owned()))?;
+        if best.length == 0 {
+            note("warning: no set promises to be faster than plain decoding; the best of them is kept all the same");
+        }
+        Ok(best.layers)
     }
 }
 
