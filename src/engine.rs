@@ -87,16 +87,27 @@ impl Engine {
         self
     }
 
+    /// Whether `prompt` can be continued at all; its last token is the first root.
+    ///
+    /// # Errors
+    /// It is empty or too long.
+    pub fn check(&self, prompt: &[Token]) -> Result<Token, EngineError> {
+        match prompt.last() {
+            None => Err(EngineError::EmptyPrompt),
+            Some(_) if prompt.len() > self.target.n_ctx() => {
+                Err(EngineError::PromptTooLong { prompt: prompt.len(), n_ctx: self.target.n_ctx() })
+            }
+            Some(&root) => Ok(root),
+        }
+    }
+
     /// Begin a text: bring target and drafter up to date with the prompt. A text begun earlier is
     /// over; caches keep what it shares with this one.
     ///
     /// # Errors
     /// The prompt is empty or too long, or a model failed.
     pub fn start(&mut self, prompt: &[Token]) -> Result<(), EngineError> {
-        let Some(&root) = prompt.last() else { return Err(EngineError::EmptyPrompt) };
-        if prompt.len() > self.target.n_ctx() {
-            return Err(EngineError::PromptTooLong { prompt: prompt.len(), n_ctx: self.target.n_ctx() });
-        }
+        let root = self.check(prompt)?;
         self.context.clear();
         self.context.extend_from_slice(prompt);
         self.ask_target();
@@ -109,6 +120,17 @@ impl Engine {
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
         }
         Ok(())
+    }
+
+    /// Bring the target up to date with the beginning of a prompt, so that a long one can be read in pieces before
+    /// [`start`](Engine::start).
+    ///
+    /// # Errors
+    /// The prompt is too long, or the target failed.
+    pub fn read(&mut self, beginning: &[Token]) -> Result<(), EngineError> {
+        let root = self.check(beginning)?;
+        self.target.keep_hidden(false);
+        self.target.score(SEQ, beginning, &TokenTree::bare(root), &[]).map(drop).map_err(EngineError::Target)
     }
 
     /// One round: at least one token becomes final, at most `max_depth` + 1. `max_depth` lets the

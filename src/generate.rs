@@ -72,8 +72,12 @@ pub struct Generation {
     pub stats: Stats,
 }
 
+/// Tokens of a prompt that are read before the next look at whether to stop.
+pub const AT_ONCE: usize = 512;
+
 /// Generate after `prompt`. `sink` is handed each piece of text as it becomes final, never a part of
-/// a UTF-8 character; it returns whether to go on. `interrupt` is looked at between rounds.
+/// a UTF-8 character; it returns whether to go on. `interrupt` is looked at between rounds, and
+/// every [`AT_ONCE`] tokens of the prompt.
 ///
 /// # Errors
 /// The prompt is empty or too long, or a model failed. What was generated before a failure has
@@ -88,8 +92,16 @@ pub fn generate(
 ) -> Result<Generation, EngineError> {
     let mut stats = Stats::default();
     let begun = Instant::now();
-    engine.start(prompt)?;
     stats.prompt_tokens = prompt.len();
+    engine.check(prompt)?;
+    for end in (AT_ONCE..prompt.len()).step_by(AT_ONCE) {
+        engine.read(&prompt[..end])?;
+        if interrupt.load(Ordering::Relaxed) {
+            stats.prefill = begun.elapsed();
+            return Ok(Generation { text: String::new(), tokens: Vec::new(), stop: Stop::Interrupted, stats });
+        }
+    }
+    engine.start(prompt)?;
     stats.prefill = begun.elapsed();
 
     let mut stream = TextStream::new(&limits.stop);

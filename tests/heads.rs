@@ -11,7 +11,8 @@ use foretoken::llama::model::{LoadOptions, Model};
 use foretoken::llama::scorer::Scorer;
 use foretoken_drafter::{Heads, LanguageModel, NodeId, SeqId, Token, TokenTree};
 
-const TEXT: &str = "One day, a little girl named Lily found a small red ball in the garden. She wanted to show it to her \
+const TEXT: &str =
+    "One day, a little girl named Lily found a small red ball in the garden. She wanted to show it to her \
                     mom, so she ran home as fast as she could, and her dog ran with her all the way to the door.";
 
 fn model() -> Arc<Model> {

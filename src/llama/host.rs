@@ -26,12 +26,16 @@ pub fn warnings(setup: &Setup) -> Result<Vec<String>, LlamaError> {
     file.check()?;
     let trained = file.network("context_length").map_or(DEFAULT_CONTEXT, |n| n as usize);
     let mut warnings: Vec<String> = cpu::advice().into_iter().collect();
-    let need = Need::of(&Dimensions::of(&file), &context_options(setup, trained));
-    if let Some(available) = memory::available().filter(|&available| need.total() > available) {
+    let options = context_options(setup, trained);
+    let need = Need::of(&Dimensions::of(&file), &options);
+    let drafts: u64 = draft_models(setup).map(|file| Need::of(&Dimensions::of(&file), &options).total()).sum();
+    let total = need.total().saturating_add(drafts);
+    if let Some(available) = memory::available().filter(|&available| total > available) {
+        let draft = if drafts > 0 { format!(", draft models {}", human(drafts)) } else { String::new() };
         warnings.push(format!(
-            "this takes about {} (weights {}, key-value cache {}, buffers {}) but only {} of memory is available; use a \
-             smaller target.context, a quantised target.kv_type or a smaller model",
-            human(need.total()),
+            "this takes about {} (weights {}, key-value cache {}, buffers {}{draft}) but only {} of memory is available; \
+             use a smaller target.context, a quantised target.kv_type or a smaller model",
+            human(total),
             human(need.weights),
             human(need.cache),
             human(need.buffers),
@@ -49,6 +53,25 @@ pub fn warnings(setup: &Setup) -> Result<Vec<String>, LlamaError> {
         warnings.push(format!("target.context is beyond the {trained} tokens that the model was trained for"));
     }
     Ok(warnings)
+}
+
+/// The GGUF files that the drafter's settings name, those of its parts too.
+fn draft_models(setup: &Setup) -> impl Iterator<Item = GgufFile> + '_ {
+    let settings: toml::Table = setup.drafter.settings.parse().unwrap_or_default();
+    let mut names = Vec::new();
+    named_models(&toml::Value::Table(settings), &mut names);
+    names.into_iter().filter_map(|name| GgufFile::open(&setup.base.join(name)).ok())
+}
+
+fn named_models(value: &toml::Value, names: &mut Vec<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            names.extend(table.get("model").and_then(toml::Value::as_str).map(str::to_owned));
+            table.values().for_each(|value| named_models(value, names));
+        }
+        toml::Value::Array(items) => items.iter().for_each(|item| named_models(item, names)),
+        _ => {}
+    }
 }
 
 /// Opens models for the engine and its drafters, all with the target's settings unless told otherwise.
