@@ -54,6 +54,14 @@ impl Inspect {
                 }
                 found => format!("with {}", found.join(" or ")),
             },
+            "quantized" => match file.quantisation() {
+                of if of.to_ascii_lowercase().contains("q4") => format!("hardly: it is {of} already"),
+                _ => "as it is; a copy is made at first use".to_owned(),
+            },
+            "early_exit" => match file.network("block_count") {
+                Some(n) if n > 1 => format!("as it is, if it was trained for it; with some of its {n} layers"),
+                _ => "not this one: it has no layers to leave out".to_owned(),
+            },
             "ngram" => "as it is, wherever text repeats itself".to_owned(),
             "cascade" => "with the others as its parts".to_owned(),
             _ => "see its documentation".to_owned(),
