@@ -40,6 +40,7 @@ impl Registry {
                 "several drafters in order; the first that has a guess drafts",
                 foretoken_drafter_cascade::build,
             )
+            .with("merge", "several drafters grow one tree under one budget", foretoken_drafter_merge::build)
     }
 
     /// Add a drafter, or replace the one of that name.
