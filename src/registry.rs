@@ -41,6 +41,11 @@ impl Registry {
                 foretoken_drafter_cascade::build,
             )
             .with("merge", "several drafters grow one tree under one budget", foretoken_drafter_merge::build)
+            .with(
+                "staged",
+                "a draft model that is itself drafted for by another drafter",
+                foretoken_drafter_staged::build,
+            )
     }
 
     /// Add a drafter, or replace the one of that name.

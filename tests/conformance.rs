@@ -56,6 +56,17 @@ fn merge_of_a_model_first_and_another_merge() {
 }
 
 #[test]
+fn staged_over_ngram() {
+    check("staged", "model = 'draft'\ndrafter = { kind = 'ngram' }");
+}
+
+#[test]
+fn staged_over_a_model_that_is_staged() {
+    let inner = "{ kind = 'staged', model = 'stranger', drafter = { kind = 'ngram' } }";
+    check("staged", &format!("model = 'draft'\ndrafter = {inner}"));
+}
+
+#[test]
 fn a_bias_of_one_percent_is_found() {
     let target = ToyModel::new(8, 1, 3.0, 5);
     let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };

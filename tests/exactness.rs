@@ -190,7 +190,8 @@ fn looked_up(laws: &Laws, tree: &mut TokenTree) {
 }
 
 /// A part of a merge: a way to grow the tree.
-struct Part(Laws, fn(&Laws, &mut TokenTree));
+struct Part(Laws, Grow);
+type Grow = fn(&Laws, &mut TokenTree);
 
 impl Drafter for Part {
     fn draft(&mut self, _: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
@@ -201,7 +202,7 @@ impl Drafter for Part {
 
 #[test]
 fn a_merge_of_drawing_and_fixed_parts_is_exact() {
-    let orders: [&[fn(&Laws, &mut TokenTree)]; 4] = [
+    let orders: [&[Grow]; 4] = [
         &[looked_up, best_first],
         &[best_first, looked_up],
         &[looked_up, best_first, looked_up],
@@ -212,7 +213,7 @@ fn a_merge_of_drawing_and_fixed_parts_is_exact() {
         let (kind, laws) = (seed as usize % 4, Laws { n_vocab: 3, seed: 30_000 + seed });
         let shape = Shape { max_nodes: 5, depth: 2 + seed as usize / 4 % 2, width: 1 + seed as usize / 8 % 2 };
         let merged = |laws: &Laws, tree: &mut TokenTree| {
-            let part = |&grow: &fn(&Laws, &mut TokenTree)| Box::new(Part(*laws, grow)) as Box<dyn Drafter>;
+            let part = |&grow: &Grow| Box::new(Part(*laws, grow)) as Box<dyn Drafter>;
             let request = DraftRequest { seq: SeqId(0), context: &[0], law: &Sampling::GREEDY };
             Merge::new(orders[kind].iter().map(part).collect()).draft(&request, tree).expect("the parts do not fail");
         };
