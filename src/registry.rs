@@ -46,6 +46,11 @@ impl Registry {
                 "a draft model that is itself drafted for by another drafter",
                 foretoken_drafter_staged::build,
             )
+            .with(
+                "recycle",
+                "what the target itself thought would follow each token, the last time",
+                foretoken_drafter_recycle::build,
+            )
     }
 
     /// Add a drafter, or replace the one of that name.

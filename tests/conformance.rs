@@ -67,6 +67,16 @@ fn staged_over_a_model_that_is_staged() {
 }
 
 #[test]
+fn recycle() {
+    check("recycle", "");
+}
+
+#[test]
+fn recycle_in_a_merge() {
+    check("merge", "parts = [{ kind = 'recycle' }, { kind = 'model', model = 'draft' }, { kind = 'recycle' }]");
+}
+
+#[test]
 fn a_bias_of_one_percent_is_found() {
     let target = ToyModel::new(8, 1, 3.0, 5);
     let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
