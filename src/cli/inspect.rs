@@ -55,7 +55,9 @@ impl Inspect {
                 found => format!("with {}", found.join(" or ")),
             },
             "ngram" => "as it is, wherever text repeats itself".to_owned(),
-            "cascade" => "with the others as its parts".to_owned(),
+            "cascade" | "merge" => "with the others as its parts".to_owned(),
+            "staged" => "with a draft model, and another drafter for that".to_owned(),
+            "recycle" => "as it is, where a pass over several tokens costs little more than one over one".to_owned(),
             _ => "see its documentation".to_owned(),
         }
     }
