@@ -50,6 +50,17 @@ impl Registry {
                 "several drafters in order; the first that has a guess drafts",
                 foretoken_drafter_cascade::build,
             )
+            .with("merge", "several drafters grow one tree under one budget", foretoken_drafter_merge::build)
+            .with(
+                "staged",
+                "a draft model that is itself drafted for by another drafter",
+                foretoken_drafter_staged::build,
+            )
+            .with(
+                "recycle",
+                "what the target itself thought would follow each token, the last time",
+                foretoken_drafter_recycle::build,
+            )
     }
 
     /// Add a drafter, or replace the one of that name.

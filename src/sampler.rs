@@ -73,8 +73,12 @@ impl Law for Sampling {
         if !self.is_greedy() {
             let mut top: Vec<(Token, f32)> =
                 self.dist(logits, context, path).iter().map(|(t, p)| (t, p as f32)).collect();
-            top.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            let better = |a: &(Token, f32), b: &(Token, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+            if (1..top.len()).contains(&n) {
+                top.select_nth_unstable_by(n - 1, better);
+            }
             top.truncate(n);
+            top.sort_unstable_by(better);
             return top;
         }
         let logits = self.penalise(logits, context, path);
@@ -227,6 +231,17 @@ mod tests {
             assert_eq!(top_k(&logits, k), sorted[..k.min(1000)], "k = {k}");
         }
         assert_eq!(top_k(&[3.0; 600], 2), [(0, 3.0), (1, 3.0)], "ties go to the lower token");
+    }
+
+    #[test]
+    fn the_likeliest_of_a_law_are_those_of_the_law_sorted() {
+        let logits = scrambled();
+        let mut sorted: Vec<(Token, f32)> =
+            sampled().dist(&logits, &[], &[]).iter().map(|(t, p)| (t, p as f32)).collect();
+        sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
+        for n in [0, 1, 8, 999, 1000, 5000] {
+            assert_eq!(sampled().top(&logits, &[], &[], n), sorted[..n.min(1000)], "n = {n}");
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn greedy_text_is_the_same_whatever_drafts() {
         foretoken(repository(), &args).succeeds().out.clone()
     };
     let plain = text("none");
-    for kind in ["model", "ngram", "cascade"] {
+    for kind in ["model", "ngram", "cascade", "merge", "staged", "recycle"] {
         assert_eq!(text(kind), plain, "{kind}");
     }
 }

@@ -56,6 +56,37 @@ fn cascade() {
 }
 
 #[test]
+fn merge() {
+    check("merge", "parts = [{ kind = 'ngram' }, { kind = 'model', model = 'draft' }]");
+}
+
+#[test]
+fn merge_of_a_model_first_and_another_merge() {
+    let inner = "{ kind = 'merge', parts = [{ kind = 'ngram' }, { kind = 'model', model = 'stranger' }] }";
+    check("merge", &format!("parts = [{{ kind = 'model', model = 'draft' }}, {inner}]"));
+}
+
+#[test]
+fn staged_over_ngram() {
+    check("staged", "model = 'draft'\ndrafter = { kind = 'ngram' }");
+}
+
+#[test]
+fn staged_over_a_model_that_is_often_wrong() {
+    check("staged", "model = 'draft'\ndrafter = { kind = 'model', model = 'stranger' }");
+}
+
+#[test]
+fn recycle() {
+    check("recycle", "");
+}
+
+#[test]
+fn recycle_in_a_merge() {
+    check("merge", "parts = [{ kind = 'recycle' }, { kind = 'model', model = 'draft' }, { kind = 'recycle' }]");
+}
+
+#[test]
 fn a_bias_of_one_percent_is_found() {
     let target = ToyModel::new(8, 1, 3.0, 5);
     let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };

@@ -6,13 +6,16 @@
 
 use std::collections::HashMap;
 
+use foretoken::sampler::Sampling;
 use foretoken::testkit::enumerate::{for_each_outcome, AllDice};
 use foretoken::verify::verify;
-use foretoken_drafter::{Dice, Dist, NodeId, Shape, Token, TokenTree};
+use foretoken_drafter::{Dice, Dist, DraftError, DraftRequest, Drafter, NodeId, SeqId, Shape, Token, TokenTree};
+use foretoken_drafter_merge::Merge;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// Random laws by path, made when first asked for and the same ever after.
+#[derive(Clone, Copy)]
 struct Laws {
     n_vocab: usize,
     seed: u64,
@@ -171,6 +174,59 @@ fn growing_where_draws_look_promising_is_exact() {
         let error = error(&laws, &emitted, 4);
         assert!(error < 1e-12, "seed {seed}: error {error:e}");
     }
+}
+
+/// As a lookup grows it: fixed children, anywhere in the tree as it stands, by a plan that depends on the path and on
+/// how large the tree has become, so that one part's draws decide what the other adds.
+fn looked_up(laws: &Laws, tree: &mut TokenTree) {
+    let mut next = 0;
+    while let Some(node) = tree.ids().nth(next) {
+        next += 1;
+        let mut rng = laws.rng(&tree.path(node), 300 + tree.len() as u64);
+        for _ in 0..rng.random_range(0..=2) {
+            tree.add(node, rng.random_range(0..laws.n_vocab) as Token, rng.random());
+        }
+    }
+}
+
+/// A part of a merge: a way to grow the tree.
+struct Part(Laws, Grow);
+type Grow = fn(&Laws, &mut TokenTree);
+
+impl Drafter for Part {
+    fn draft(&mut self, _: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
+        self.1(&self.0, tree);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_merge_of_drawing_and_fixed_parts_is_exact() {
+    let orders: [&[Grow]; 4] = [
+        &[looked_up, best_first],
+        &[best_first, looked_up],
+        &[looked_up, best_first, looked_up],
+        &[best_first, looked_up, best_first],
+    ];
+    let mut mixed = [0; 4];
+    for seed in 0..400 {
+        let (kind, laws) = (seed as usize % 4, Laws { n_vocab: 3, seed: 30_000 + seed });
+        let shape = Shape { max_nodes: 5, depth: 2 + seed as usize / 4 % 2, width: 1 + seed as usize / 8 % 2 };
+        let merged = |laws: &Laws, tree: &mut TokenTree| {
+            let part = |&grow: &Grow| Box::new(Part(*laws, grow)) as Box<dyn Drafter>;
+            let request = DraftRequest { seq: SeqId(0), context: &[0], law: &Sampling::GREEDY };
+            Merge::new(orders[kind].iter().map(part).collect()).draft(&request, tree).expect("the parts do not fail");
+        };
+        let (emitted, _) = enumerate(&laws, shape, &merged);
+        let error = error(&laws, &emitted, shape.depth + 1);
+        assert!(error < 1e-12, "seed {seed}: error {error:e}");
+        let mut tree = TokenTree::new(laws.n_vocab, Box::new(FirstChoice));
+        tree.begin(0, shape);
+        merged(&laws, &mut tree);
+        let drawn_and_fixed = |node| tree.children(node).map(|c| usize::from(tree.draw(c).is_some())).sum::<usize>();
+        mixed[kind] += usize::from(tree.ids().any(|n| (1..tree.children(n).count()).contains(&drawn_and_fixed(n))));
+    }
+    assert!(mixed.iter().all(|&n| n > 40), "trees with drawn and fixed siblings, by order: {mixed:?} of 100 each");
 }
 
 /// As a draft model with a padded vocabulary grows it: a part of q lies on tokens that the target does

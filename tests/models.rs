@@ -15,8 +15,11 @@ use foretoken::sampler::Sampling;
 use foretoken::testkit::chi_squared::ChiSquared;
 use foretoken_drafter::{Drafter, LanguageModel, Law, NodeId, SeqId, Shape, Token, TokenTree};
 use foretoken_drafter_cascade::Cascade;
+use foretoken_drafter_merge::Merge;
 use foretoken_drafter_model::ModelDrafter;
 use foretoken_drafter_ngram::NgramDrafter;
+use foretoken_drafter_recycle::Recycle;
+use foretoken_drafter_staged::Staged;
 
 const SEQ: SeqId = SeqId(0);
 
@@ -140,6 +143,18 @@ fn greedy_with_ngram_and_cascade() {
     let draft = load(&bundled("draft.gguf"));
     same_greedy_text("ngram", TREE, ngram());
     same_greedy_text("cascade", TREE, Box::new(Cascade::new(vec![ngram(), model(&draft)])));
+}
+
+#[test]
+fn greedy_with_merge_staged_and_recycle() {
+    let (draft, small) = (load(&bundled("draft.gguf")), load(&bundled("draft-small.gguf")));
+    let recycle = || Box::new(Recycle::new(draft.n_vocab(), 8)) as Box<dyn Drafter>;
+    same_greedy_text("recycle", TREE, recycle());
+    for shape in [CHAIN, TREE] {
+        same_greedy_text("merge", shape, Box::new(Merge::new(vec![ngram(), model(&draft), recycle()])));
+        same_greedy_text("staged over a model", shape, Box::new(Staged::new(scorer(&draft), model(&small))));
+        same_greedy_text("staged over ngram", shape, Box::new(Staged::new(scorer(&draft), ngram())));
+    }
 }
 
 #[test]

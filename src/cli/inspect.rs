@@ -63,7 +63,9 @@ impl Inspect {
                 _ => "not this one: it has no layers to leave out".to_owned(),
             },
             "ngram" => "as it is, wherever text repeats itself".to_owned(),
-            "cascade" => "with the others as its parts".to_owned(),
+            "cascade" | "merge" => "with the others as its parts".to_owned(),
+            "staged" => "with a draft model, and another drafter for that".to_owned(),
+            "recycle" => "as it is, where a pass over several tokens costs little more than one over one".to_owned(),
             _ => "see its documentation".to_owned(),
         }
     }

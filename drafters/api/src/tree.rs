@@ -56,6 +56,7 @@ pub struct TokenTree {
     draws: Vec<Draw>,
     shape: Shape,
     passes: usize,
+    reserved: usize,
     round: u64,
     n_vocab: usize,
     dice: Option<Box<dyn Dice>>,
@@ -71,6 +72,8 @@ struct Node {
     spent: f32,
     draw: Option<u32>,
     asked: bool,
+    /// Put there by the part that grows now, or guessed by it too.
+    own: bool,
     first_child: u32,
     last_drawn: u32,
     last_child: u32,
@@ -92,6 +95,7 @@ impl TokenTree {
             draws: Vec::new(),
             shape,
             passes: 0,
+            reserved: 0,
             round: 0,
             n_vocab,
             dice: Some(dice),
@@ -106,6 +110,7 @@ impl TokenTree {
             draws: Vec::new(),
             shape,
             passes: 0,
+            reserved: 0,
             round: 0,
             n_vocab: 0,
             dice: None,
@@ -117,6 +122,7 @@ impl TokenTree {
         self.nodes.clear();
         self.draws.clear();
         self.passes = 0;
+        self.reserved = 0;
         self.round = NEXT_ROUND.fetch_add(1, Ordering::Relaxed);
         self.nodes.push(Node::new(root, 0, 0, 1.0));
         self.shape = shape;
@@ -136,6 +142,7 @@ impl TokenTree {
     /// not in the vocabulary.
     pub fn add(&mut self, parent: NodeId, token: Token, belief: f32) -> Option<NodeId> {
         if let Some(child) = self.child(parent, token) {
+            self.nodes[child.index()].own = true;
             return Some(child);
         }
         if !self.has_room_below(parent) || token as usize >= self.n_vocab {
@@ -196,24 +203,54 @@ impl TokenTree {
     /// over the passes that remain, the likeliest nodes first. Where a law was drawn from, the tree draws
     /// siblings itself, up to the shape's width, as soon as one promises more than a further layer: the
     /// law is kept, so they cost no pass. How many is decided before each draw, never after.
+    ///
+    /// Nodes that earlier parts grew are named too, since a pass over several nodes costs little more than one over a
+    /// single node, but the part's own branch goes first: it is not for another's beliefs to end it.
     pub fn next_to_expand(&mut self) -> Vec<NodeId> {
         let layers_left = self.shape.depth.saturating_sub(self.passes);
         let mut candidates: Vec<NodeId> = match layers_left {
             0 => Vec::new(),
             _ => self.ids().filter(|&n| !self.node(n).asked && self.depth(n) < self.shape.depth).collect(),
         };
-        candidates.sort_by(|&a, &b| self.survival(b).total_cmp(&self.survival(a)).then(a.cmp(&b)));
-        let deeper = candidates.first().map_or(0.0, |&best| self.survival(best) * FIRST_DRAW_ACCEPTED);
+        let best_first = |a: NodeId, b: NodeId| self.survival(b).total_cmp(&self.survival(a)).then(a.cmp(&b));
+        candidates.sort_by(|&a, &b| best_first(a, b));
+        if let Some(own) = candidates.iter().position(|&node| self.is_own_branch(node)) {
+            candidates[..=own].rotate_right(1);
+        }
+        let deeper = candidates.iter().map(|&node| self.survival(node)).fold(0.0, f32::max) * FIRST_DRAW_ACCEPTED;
         self.draw_siblings_worth_more_than(deeper);
         if candidates.is_empty() || self.room() == 0 {
             return Vec::new();
         }
         self.passes += 1;
-        candidates.truncate((self.room() / self.shape.width.max(1).saturating_mul(layers_left)).max(1));
+        candidates.truncate(self.affordable(&candidates, layers_left).max(1));
         for &node in &candidates {
             self.nodes[node.index()].asked = true;
         }
         candidates
+    }
+
+    /// How many of `candidates`, in their order, the budget lets grow a layer in each pass that remains.
+    fn affordable(&self, candidates: &[NodeId], layers_left: usize) -> usize {
+        let layers = |&node: &NodeId| layers_left.min(self.shape.depth - self.depth(node));
+        let costs = candidates.iter().map(|node| self.width().saturating_mul(layers(node)));
+        let sums = costs.scan(0usize, |sum, cost| {
+            *sum = sum.saturating_add(cost);
+            Some(*sum)
+        });
+        sums.take_while(|&sum| sum <= self.room()).count()
+    }
+
+    /// Whether the part that grows now guessed every token down to `node`.
+    fn is_own_branch(&self, node: NodeId) -> bool {
+        let mut at = Some(node);
+        while let Some(node) = at {
+            if !self.node(node).own {
+                return false;
+            }
+            at = self.parent(node);
+        }
+        true
     }
 
     fn draw_siblings_worth_more_than(&mut self, least: f32) {
@@ -249,7 +286,17 @@ impl TokenTree {
     /// taken: a combinator calls it before each part but the first.
     pub fn next_part(&mut self) {
         self.passes = 0;
-        self.nodes.iter_mut().for_each(|node| node.asked = false);
+        for node in &mut self.nodes {
+            node.asked = false;
+            node.own = node.depth == 0;
+        }
+    }
+
+    /// Keep `nodes` of the budget back from whoever grows the tree, until it is called again: how a combinator keeps
+    /// one part from eating what the others need. Returns how many were kept back so far; a combinator that is itself
+    /// a part adds to them, and puts them back when it is done.
+    pub fn reserve(&mut self, nodes: usize) -> usize {
+        std::mem::replace(&mut self.reserved, nodes)
     }
 
     /// Number of nodes, the root included.
@@ -262,9 +309,9 @@ impl TokenTree {
         self.nodes.len() == 1
     }
 
-    /// How many more nodes the budget allows.
+    /// How many more nodes the budget allows, less what is [reserved](TokenTree::reserve).
     pub fn room(&self) -> usize {
-        self.shape.max_nodes.saturating_sub(self.nodes.len() - 1)
+        self.shape.max_nodes.saturating_sub(self.nodes.len() - 1).saturating_sub(self.reserved)
     }
 
     /// The budget of this round.
@@ -387,6 +434,7 @@ impl Node {
             spent: 0.0,
             draw: None,
             asked: false,
+            own: true,
             first_child: NONE,
             last_drawn: NONE,
             last_child: NONE,
@@ -496,6 +544,58 @@ mod tests {
         }
         assert_eq!(expanded, [0, 1, 3], "the best child each time");
         assert_eq!((t.len(), t.path(NodeId(5))), (7, vec![1, 1, 1]));
+    }
+
+    #[test]
+    fn what_is_reserved_is_refused_until_it_is_given_back() {
+        let mut t = tree(Shape { max_nodes: 3, depth: 1, width: 1 });
+        assert_eq!(t.reserve(2), 0);
+        assert!(t.add(NodeId::ROOT, 1, 0.5).is_some());
+        assert_eq!((t.room(), t.add(NodeId::ROOT, 2, 0.5)), (0, None));
+        assert_eq!(t.sample(NodeId::ROOT, uniform(&[4, 5]), 1).count(), 0);
+        t.next_part();
+        assert_eq!(t.room(), 0, "another part is not yet another share");
+        assert_eq!(t.reserve(5), 2);
+        assert_eq!(t.room(), 0, "more than there is");
+        t.reserve(1);
+        assert_eq!(t.room(), 1);
+        t.begin(9, WIDE);
+        assert_eq!(t.room(), 8);
+    }
+
+    #[test]
+    fn a_later_part_keeps_its_own_branch_and_grows_from_those_of_others() {
+        let shape = Shape { max_nodes: 14, depth: 4, width: 1 };
+        let grow = |t: &mut TokenTree| {
+            let mut passes = Vec::new();
+            loop {
+                let nodes = t.next_to_expand();
+                if nodes.is_empty() {
+                    return passes;
+                }
+                for &n in &nodes {
+                    t.add(n, 2, 0.01);
+                }
+                passes.push(nodes.iter().map(|n| n.index()).collect::<Vec<_>>());
+            }
+        };
+        let mut t = tree(shape);
+        (0..4).fold(NodeId::ROOT, |node, _| t.add(node, 1, 0.99).unwrap());
+        t.next_part();
+        assert_eq!(grow(&mut t), [vec![0, 1, 2, 3], vec![5, 6, 7], vec![9, 10], vec![12]]);
+        assert_eq!(t.path(NodeId(14)), [2, 2, 2, 2], "its own branch, though hardly believed in");
+        assert_eq!(t.room(), 0);
+        // With no room for more than its own, it grows its own.
+        let mut t = tree(Shape { max_nodes: 8, ..shape });
+        (0..4).fold(NodeId::ROOT, |node, _| t.add(node, 1, 0.99).unwrap());
+        t.next_part();
+        assert_eq!(grow(&mut t), [[0], [5], [6], [7]]);
+        // Where it agrees with what is there, that is its own.
+        let mut t = tree(Shape { max_nodes: 6, ..shape });
+        (0..2).fold(NodeId::ROOT, |node, _| t.add(node, 2, 0.1).unwrap());
+        t.next_part();
+        grow(&mut t);
+        assert_eq!(t.path(NodeId(4)), [2, 2, 2, 2]);
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! beat chains here is not settled: see `benches/runs`.
 //!
 //! This is the one place that loops over a draft model: drafters that prepare a model of their own
-//! (a quantised copy, the first layers) draft through [`ModelDrafter`].
+//! (a quantised copy, the first layers) draft through [`ModelDrafter`], and those that come by its rows in another way
+//! through [`draft`].
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -17,7 +18,7 @@
 use std::path::PathBuf;
 
 use foretoken_drafter::{
-    Commit, DraftError, DraftRequest, Drafter, Host, LanguageModel, ModelSpec, NodeId, SeqId, TokenTree,
+    Commit, DraftError, DraftRequest, Drafter, Host, LanguageModel, ModelSpec, NodeId, Scores, SeqId, TokenTree,
 };
 use serde::Deserialize;
 
@@ -36,9 +37,16 @@ struct Settings {
 /// # Errors
 /// The settings are wrong, or the model cannot be opened or has another vocabulary.
 pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
+    Ok(Box::new(ModelDrafter::new(open(settings, host)?)))
+}
+
+/// Open the draft model that the settings of this drafter name.
+///
+/// # Errors
+/// As for [`build`].
+pub fn open(settings: &str, host: &mut dyn Host) -> Result<Box<dyn LanguageModel>, DraftError> {
     let s: Settings = toml::from_str(settings).map_err(DraftError::settings)?;
-    let spec = ModelSpec { path: s.model, gpu_layers: s.gpu_layers, device: s.device, threads: s.threads };
-    Ok(Box::new(ModelDrafter::new(host.open_model(&spec)?)))
+    host.open_model(&ModelSpec { path: s.model, gpu_layers: s.gpu_layers, device: s.device, threads: s.threads })
 }
 
 /// Drafts with any model of the target's vocabulary.
@@ -55,35 +63,86 @@ impl ModelDrafter {
 
 impl Drafter for ModelDrafter {
     fn draft(&mut self, request: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
-        // The draft model's context may be shorter than the target's: past it, no guess.
-        if request.context.len() + tree.shape().max_nodes > self.model.n_ctx() {
-            return Ok(());
-        }
-        loop {
-            let nodes = tree.next_to_expand();
-            if nodes.is_empty() {
-                return Ok(());
-            }
-            let scores = self.model.score(request.seq, request.context, tree, &nodes)?;
-            for (i, &node) in nodes.iter().enumerate() {
-                grow(request, tree, node, scores.row(i));
-            }
-        }
+        draft(request, tree, &mut *self.model)
     }
 
     fn commit(&mut self, commit: &Commit<'_>) -> Result<(), DraftError> {
-        // Read the prompt before the first round, so that drafting costs the same in every round.
-        if let (None, Some(&root)) = (&commit.round, commit.context.last()) {
-            if commit.context.len() <= self.model.n_ctx() {
-                self.model.score(commit.seq, commit.context, &TokenTree::bare(root), &[])?;
-            }
-        }
-        Ok(())
+        read_prompt(&mut *self.model, commit)
     }
 
     fn end(&mut self, seq: SeqId) {
         self.model.end(seq);
     }
+}
+
+/// Where the logits of a draft model come from: the model, or one who has them already.
+pub trait Rows {
+    /// How many tokens (context and tree together) fit.
+    fn n_ctx(&self) -> usize;
+
+    /// One row of logits for each of `nodes`, no node of a tree twice.
+    ///
+    /// # Errors
+    /// The model failed.
+    fn rows(
+        &mut self,
+        request: &DraftRequest<'_>,
+        tree: &TokenTree,
+        nodes: &[NodeId],
+    ) -> Result<Scores<'_>, DraftError>;
+}
+
+impl Rows for dyn LanguageModel {
+    fn n_ctx(&self) -> usize {
+        LanguageModel::n_ctx(self)
+    }
+
+    fn rows(
+        &mut self,
+        request: &DraftRequest<'_>,
+        tree: &TokenTree,
+        nodes: &[NodeId],
+    ) -> Result<Scores<'_>, DraftError> {
+        self.score(request.seq, request.context, tree, nodes)
+    }
+}
+
+/// Grow `tree` from a draft model's logits until it is full or promises no more.
+///
+/// # Errors
+/// The model failed.
+pub fn draft(
+    request: &DraftRequest<'_>,
+    tree: &mut TokenTree,
+    model: &mut (impl Rows + ?Sized),
+) -> Result<(), DraftError> {
+    // The draft model's context may be shorter than the target's: past it, no guess.
+    if request.context.len() + tree.shape().max_nodes > model.n_ctx() {
+        return Ok(());
+    }
+    loop {
+        let nodes = tree.next_to_expand();
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let scores = model.rows(request, tree, &nodes)?;
+        for (i, &node) in nodes.iter().enumerate() {
+            grow(request, tree, node, scores.row(i));
+        }
+    }
+}
+
+/// Read the prompt before the first round, so that drafting costs the same in every round.
+///
+/// # Errors
+/// The model failed.
+pub fn read_prompt(model: &mut dyn LanguageModel, commit: &Commit<'_>) -> Result<(), DraftError> {
+    if let (None, Some(&root)) = (&commit.round, commit.context.last()) {
+        if commit.context.len() <= model.n_ctx() {
+            model.score(commit.seq, commit.context, &TokenTree::bare(root), &[])?;
+        }
+    }
+    Ok(())
 }
 
 /// Give `node` its children from one row of the draft model's logits.

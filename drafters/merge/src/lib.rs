@@ -1,0 +1,154 @@
+//! Drafter `merge`: several drafters grow one tree under one budget.
+//!
+//! ```toml
+//! [drafter]
+//! kind = "merge"
+//! parts = [{ kind = "ngram" }, { kind = "model", model = "draft.gguf" }]
+//! ```
+//!
+//! The parts grow the tree in this order. A guess that is there already is not added twice; the tree puts drawn
+//! children before fixed ones, whoever grew first, and the verifier needs to know no more.
+//!
+//! * **The budget.** Of the nodes that are left, each part may take an equal share with those still to come. What it
+//!   does not take goes on to the next: a lookup that finds nothing leaves everything to the model.
+//! * **The order.** Lookups first, models last. A model scores the branches of the parts before it in the same passes
+//!   as its own, and corrects them where they leave its mind. Its draws leave out what is there: fixed choices and one
+//!   draw from the rest, which accepts most at a single node (Hu et al., arXiv 2502.18779). The other way round the
+//!   branches only lie side by side.
+//!
+//! It helps where each part is sometimes right alone: an n-gram lookup knows what repeats, a model the rest. It costs
+//! the passes of all its models in every round, and a tree of more nodes; where one part is nearly always better, that
+//! part alone is cheaper, and `cascade` is where a lookup should spare the model's passes. It keeps nothing itself: the
+//! memory is that of its parts.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Host, Needs, SeqId, TokenTree};
+use serde::Deserialize;
+
+/// The `[drafter]` table of `kind = "merge"`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    parts: Vec<toml::Table>,
+}
+
+/// Build the drafter and its parts.
+///
+/// # Errors
+/// There are fewer than two parts, one of them never guesses, or one cannot be built.
+pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
+    let Settings { parts } = toml::from_str(settings).map_err(DraftError::settings)?;
+    if parts.len() < 2 {
+        let n = parts.len();
+        return Err(DraftError::settings(format!("parts lists {n} drafters; a merge needs two or more")));
+    }
+    let build = |mut part: toml::Table| match part.remove("kind") {
+        Some(toml::Value::String(kind)) if kind == "none" => {
+            Err(DraftError::settings("`none` guesses nothing that could be merged; leave it out of parts"))
+        }
+        Some(toml::Value::String(kind)) => host.build(&kind, &part.to_string()),
+        _ => Err(DraftError::settings("each of parts needs a kind, as in { kind = \"ngram\" }")),
+    };
+    Ok(Box::new(Merge::new(parts.into_iter().map(build).collect::<Result<_, _>>()?)))
+}
+
+/// All of its parts grow the tree, one after the other.
+pub struct Merge {
+    parts: Vec<Box<dyn Drafter>>,
+}
+
+impl Merge {
+    /// Let `parts` grow the tree in this order.
+    pub fn new(parts: Vec<Box<dyn Drafter>>) -> Merge {
+        Merge { parts }
+    }
+}
+
+impl Drafter for Merge {
+    fn draft(&mut self, request: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
+        let mut to_come = self.parts.len();
+        for part in &mut self.parts {
+            let room = tree.room();
+            let share = room.div_ceil(to_come);
+            let kept_back = tree.reserve(0);
+            tree.reserve(kept_back + room - share);
+            part.draft(request, tree)?;
+            tree.reserve(kept_back);
+            to_come -= 1;
+            if to_come > 0 {
+                tree.next_part();
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<(), DraftError> {
+        self.parts.iter_mut().try_for_each(|part| part.commit(commit))
+    }
+
+    fn end(&mut self, seq: SeqId) {
+        self.parts.iter_mut().for_each(|part| part.end(seq));
+    }
+
+    fn needs(&self) -> Needs {
+        self.parts.iter().fold(Needs::default(), |needs, part| needs.and(part.needs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use foretoken_drafter::{Dice, Dist, Law, NodeId, Shape, Token};
+
+    /// Adds as many children of the root as it may, up to its own number.
+    struct Eats(usize, Token);
+
+    impl Drafter for Eats {
+        fn draft(&mut self, _: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
+            for i in 0..self.0 as Token {
+                tree.add(NodeId::ROOT, self.1 + i, 0.1);
+            }
+            Ok(())
+        }
+    }
+
+    struct Nothing;
+
+    impl Dice for Nothing {
+        fn pick(&mut self, _: &[f64]) -> usize {
+            0
+        }
+    }
+
+    impl Law for Nothing {
+        fn is_greedy(&self) -> bool {
+            true
+        }
+        fn dist(&self, _: &[f32], _: &[Token], _: &[Token]) -> Dist {
+            Dist::point(0)
+        }
+        fn top(&self, _: &[f32], _: &[Token], _: &[Token], _: usize) -> Vec<(Token, f32)> {
+            Vec::new()
+        }
+    }
+
+    fn tokens(parts: Vec<Box<dyn Drafter>>) -> Vec<Token> {
+        let mut tree = TokenTree::new(100, Box::new(Nothing));
+        tree.begin(0, Shape { max_nodes: 7, depth: 1, width: 1 });
+        let request = DraftRequest { seq: SeqId(0), context: &[0], law: &Nothing };
+        Merge::new(parts).draft(&request, &mut tree).unwrap();
+        tree.ids().skip(1).map(|n| tree.token(n)).collect()
+    }
+
+    #[test]
+    fn no_part_eats_the_share_of_another_and_what_is_left_goes_on() {
+        let eats = |n, first| Box::new(Eats(n, first)) as Box<dyn Drafter>;
+        let both = || Box::new(Merge::new(vec![eats(9, 40), eats(9, 50)])) as Box<dyn Drafter>;
+        assert_eq!(tokens(vec![eats(9, 10), eats(9, 20), eats(9, 30)]), [10, 11, 12, 20, 21, 30, 31]);
+        assert_eq!(tokens(vec![eats(0, 10), eats(1, 20), eats(9, 30)]), [20, 30, 31, 32, 33, 34, 35]);
+        assert_eq!(tokens(vec![eats(3, 10), eats(3, 10), eats(9, 30)]), [10, 11, 12, 30, 31, 32, 33], "merged");
+        assert_eq!(tokens(vec![both(), eats(9, 30)]), [40, 41, 50, 51, 30, 31, 32], "a merge within a merge");
+    }
+}
