@@ -198,6 +198,11 @@ impl Engine {
         })
     }
 
+    /// What the drafter says of itself.
+    pub fn about_drafter(&self) -> Option<String> {
+        self.drafter.as_ref().and_then(|drafter| drafter.about())
+    }
+
     /// Every final token, the prompt included.
     pub fn context(&self) -> &[Token] {
         &self.context

@@ -43,7 +43,7 @@
 //!
 //! * `drafters/api`, the crate [`foretoken_drafter`]: what drafters and the engine say to each other.
 //! * `drafters/model`, `drafters/quantized`, `drafters/early_exit`, `drafters/staged`, `drafters/ngram`,
-//!   `drafters/recycle`, `drafters/cascade`, `drafters/merge`: one crate per drafter; the folder is the list.
+//!   `drafters/recycle`, `drafters/cascade`, `drafters/merge`, `drafters/auto`: one crate per drafter; the folder is the list.
 //! * `examples/`: this library in a program; `examples/bigram`: a drafter outside this crate, to copy.
 //! * `configs/`: one file per way of running; each runs as it stands.
 //! * `models/`: the bundled models, and how they were made.

@@ -26,6 +26,11 @@ impl Registry {
         Registry { kinds: Vec::new() }
             .with("none", "plain decoding, one token a pass", none)
             .with(
+                "auto",
+                "whatever there is drafts, as far as it pays: n-grams, a draft model or heads beside the target",
+                foretoken_drafter_auto::build,
+            )
+            .with(
                 "model",
                 "a smaller GGUF with the same vocabulary drafts, as a chain or a tree",
                 foretoken_drafter_model::build,

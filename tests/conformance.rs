@@ -87,6 +87,11 @@ fn recycle_in_a_merge() {
 }
 
 #[test]
+fn auto() {
+    check("auto", "");
+}
+
+#[test]
 fn a_bias_of_one_percent_is_found() {
     let target = ToyModel::new(8, 1, 3.0, 5);
     let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };

@@ -1,9 +1,10 @@
 //! `foretoken inspect`: what is in a GGUF file, and which drafters can serve it.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Failure;
+use crate::llama::beside::{self, Beside};
 use crate::llama::gguf::GgufFile;
 use crate::llama::memory::human;
 use crate::llama::LlamaError;
@@ -48,12 +49,13 @@ impl Inspect {
     /// What one kind of drafter would need here.
     fn remark(&self, kind: &str, file: &GgufFile) -> String {
         match kind {
-            "model" => match draft_models(&self.file, file) {
+            "model" => match draft_models(file) {
                 found if found.is_empty() => {
                     "with a smaller GGUF of the same vocabulary; none beside this file".to_owned()
                 }
                 found => format!("with {}", found.join(" or ")),
             },
+            "auto" => "as it is, with what there is of the others".to_owned(),
             "quantized" => match file.quantisation() {
                 of if of.to_ascii_lowercase().contains("q4") => format!("hardly: it is {of} already"),
                 _ => "as it is; a copy is made at first use".to_owned(),
@@ -72,24 +74,12 @@ impl Inspect {
 }
 
 /// Smaller models of the same vocabulary in the same folder.
-fn draft_models(path: &Path, target: &GgufFile) -> Vec<String> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut found: Vec<(u64, String)> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "gguf"))
-        .filter_map(|path| GgufFile::open(&path).ok())
-        .filter(|file| file.check().is_ok() && file.parameters() < target.parameters())
-        .filter(|file| vocabulary(file) == vocabulary(target))
-        .filter_map(|file| {
-            let name = file.path().file_name()?.to_string_lossy().into_owned();
-            let share = 100.0 * file.file_size() as f64 / target.file_size().max(1) as f64;
-            Some((file.file_size(), format!("{name} ({share:.0} % of its size)")))
-        })
-        .collect();
-    found.sort_unstable();
-    found.into_iter().map(|(_, text)| text).collect()
+fn draft_models(target: &GgufFile) -> Vec<String> {
+    let name = |found: Beside| {
+        let name = found.path.file_name()?.to_string_lossy().into_owned();
+        Some(format!("{name} ({:.0} % of its size)", 100.0 * found.share))
+    };
+    beside::draft_models(target).into_iter().filter_map(name).collect()
 }
 
 fn vocabulary(file: &GgufFile) -> Option<Vec<&[u8]>> {

@@ -113,6 +113,7 @@ impl Run {
         let mut engine = host.engine(&setup)?;
         if !self.quiet && !self.json {
             note(describe(&setup));
+            engine.about_drafter().iter().for_each(note);
             if host.model().is_recurrent() && setup.drafter.kind != "none" {
                 note("warning: the target is recurrent: after a rejected guess it reads the whole text again");
             }

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foretoken_drafter::{Bytes, Derivation, DraftError, Drafter, Host, LanguageModel, ModelSpec, TargetInfo};
+use foretoken_drafter::{
+    Bytes, Companions, Derivation, DraftError, Drafter, Host, LanguageModel, ModelSpec, TargetInfo,
+};
 
+use super::beside::{best_first, draft_models};
 use super::context::{default_threads, Context, ContextOptions};
 use super::derive::derived;
 use super::gguf::GgufFile;
@@ -28,7 +31,7 @@ pub fn warnings(setup: &Setup) -> Result<Vec<String>, LlamaError> {
     let mut warnings: Vec<String> = cpu::advice().into_iter().collect();
     let options = context_options(setup, trained);
     let need = Need::of(&Dimensions::of(&file), &options);
-    let drafts: u64 = draft_models(setup).map(|file| Need::of(&Dimensions::of(&file), &options).total()).sum();
+    let drafts: u64 = named_files(setup).map(|file| Need::of(&Dimensions::of(&file), &options).total()).sum();
     let total = need.total().saturating_add(drafts);
     if let Some(available) = memory::available().filter(|&available| total > available) {
         let draft = if drafts > 0 { format!(", draft models {}", human(drafts)) } else { String::new() };
@@ -56,7 +59,7 @@ pub fn warnings(setup: &Setup) -> Result<Vec<String>, LlamaError> {
 }
 
 /// The GGUF files that the drafter's settings name, those of its parts too.
-fn draft_models(setup: &Setup) -> impl Iterator<Item = GgufFile> + '_ {
+fn named_files(setup: &Setup) -> impl Iterator<Item = GgufFile> + '_ {
     let settings: toml::Table = setup.drafter.settings.parse().unwrap_or_default();
     let mut names = Vec::new();
     named_models(&toml::Value::Table(settings), &mut names);
@@ -169,6 +172,11 @@ impl Host for LlamaHost<'_> {
 
     fn derive(&mut self, what: &Derivation) -> Result<PathBuf, DraftError> {
         derived(self.target.path(), what)
+    }
+
+    fn companions(&self) -> Companions {
+        let Ok(target) = GgufFile::open(self.target.path()) else { return Companions::default() };
+        Companions { models: best_first(draft_models(&target)), heads: Vec::new() }
     }
 
     fn map(&mut self, path: &Path) -> Result<Box<dyn Bytes>, DraftError> {

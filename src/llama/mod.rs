@@ -6,6 +6,7 @@
 //! others by [`quantize`] and [`widen`]. Whatever makes llama.cpp abort is checked here first; whatever it says on its log is
 //! kept, so that an error can give the reason.
 
+pub mod beside;
 pub mod cache;
 pub mod context;
 pub mod cpu;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use foretoken_drafter::{
-    Derivation, DraftError, Drafter, Heads, Host, LanguageModel, ModelSpec, NodeId, Scores, SeqId, TargetInfo, Token,
-    TokenTree,
+    Companions, Derivation, DraftError, Drafter, Heads, Host, LanguageModel, ModelSpec, NodeId, Scores, SeqId,
+    TargetInfo, Token, TokenTree,
 };
 
 use crate::registry::Registry;
@@ -167,6 +167,11 @@ impl Host for ToyHost<'_> {
             true => Ok(DERIVED.into()),
             false => Err(DraftError::settings("nothing can be made from this toy")),
         }
+    }
+
+    fn companions(&self) -> Companions {
+        let models = self.models.keys().filter(|name| *name == "draft").map(PathBuf::from).collect();
+        Companions { models, heads: Vec::new() }
     }
 
     fn open_heads(&mut self, path: &Path) -> Result<Box<dyn Heads>, DraftError> {

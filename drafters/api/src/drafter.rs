@@ -24,6 +24,11 @@ pub trait Drafter: Send {
     /// The text is over: forget what was kept for it.
     fn end(&mut self, _seq: SeqId) {}
 
+    /// What it chose by itself and why, in one line for the user; `None` if its settings say it all.
+    fn about(&self) -> Option<String> {
+        None
+    }
+
     /// What [`commit`](Drafter::commit) should bring besides tokens. Asked once, before the first text.
     fn needs(&self) -> Needs {
         Needs::default()

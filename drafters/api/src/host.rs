@@ -40,6 +40,11 @@ pub trait Host {
         Err(DraftError::settings("this target takes no heads"))
     }
 
+    /// Files beside the target that could draft for it.
+    fn companions(&self) -> Companions {
+        Companions::default()
+    }
+
     /// The bytes of a file, mapped where that is possible.
     ///
     /// # Errors
@@ -58,6 +63,15 @@ pub trait Host {
 
 /// Builds a drafter from the text of its `[drafter]` table (TOML, with its `kind` key removed).
 pub type Build = fn(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError>;
+
+/// Files found beside the target, each kind best first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Companions {
+    /// Smaller models of the target's vocabulary.
+    pub models: Vec<PathBuf>,
+    /// Heads for the target's width and vocabulary.
+    pub heads: Vec<PathBuf>,
+}
 
 /// The bytes of a file, for as long as this lives.
 pub trait Bytes: AsRef<[u8]> + Send + Sync {}

@@ -27,7 +27,7 @@ pub use dice::Dice;
 pub use dist::Dist;
 pub use drafter::{Commit, DraftRequest, Drafter, Law, Needs, Outcome, SeqId};
 pub use error::DraftError;
-pub use host::{Build, Bytes, Derivation, Heads, Host, ModelSpec, TargetInfo};
+pub use host::{Build, Bytes, Companions, Derivation, Heads, Host, ModelSpec, TargetInfo};
 pub use model::{LanguageModel, Scores};
 pub use tree::{Draw, NodeId, Shape, TokenTree};
 

@@ -1,0 +1,50 @@
+//! What lies beside a model file and could draft for it.
+
+use std::path::{Path, PathBuf};
+
+use super::gguf::GgufFile;
+
+/// A smaller model of the same vocabulary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beside {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its size, the target's being 1.
+    pub share: f64,
+}
+
+/// The smaller models of the same vocabulary in the folder of `target`, the smallest first.
+pub fn draft_models(target: &GgufFile) -> Vec<Beside> {
+    let vocabulary = |file: &GgufFile| {
+        file.texts("tokenizer.ggml.tokens").map(|v| v.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>())
+    };
+    let own = vocabulary(target);
+    let mut found: Vec<Beside> = models_in(target.path())
+        .filter(|file| file.parameters() < target.parameters() && vocabulary(file) == own)
+        .map(|file| Beside {
+            path: file.path().to_owned(),
+            share: file.file_size() as f64 / target.file_size().max(1) as f64,
+        })
+        .collect();
+    found.sort_by(|a, b| a.share.total_cmp(&b.share));
+    found
+}
+
+/// Those that promise most first: the largest of at most [`MOST`] of the target's size, then the smaller ones, then the
+/// larger ones.
+pub fn best_first(found: Vec<Beside>) -> Vec<PathBuf> {
+    let (mut small, large): (Vec<Beside>, Vec<Beside>) = found.into_iter().partition(|found| found.share <= MOST);
+    small.reverse();
+    small.into_iter().chain(large.into_iter().filter(|found| found.share <= 0.5)).map(|found| found.path).collect()
+}
+
+/// A draft model of this share of its target's size costs about that share of a step for each token.
+const MOST: f64 = 0.125;
+
+/// The readable GGUF files in the folder of `path`.
+pub fn models_in(path: &Path) -> impl Iterator<Item = GgufFile> + use<> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "gguf"));
+    files.filter_map(|path| GgufFile::open(&path).ok()).filter(|file| file.check().is_ok())
+}
