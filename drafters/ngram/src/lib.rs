@@ -22,11 +22,15 @@ use foretoken_drafter::{DraftError, Drafter, Host};
 mod drafter;
 mod predict;
 mod settings;
+mod history;
 pub mod suffixes;
+pub mod table;
 
 pub use drafter::NgramDrafter;
 pub use settings::Settings;
+pub use history::History;
 pub use suffixes::SuffixIndex;
+pub use table::Table;
 
 /// Builds the drafter from the text of its table (TOML); it asks nothing of the host.
 ///
