@@ -19,23 +19,35 @@
 
 use foretoken_drafter::{DraftError, Drafter, Host};
 
+mod archive;
 mod drafter;
+mod history;
+mod place;
 mod predict;
 mod settings;
-mod history;
 pub mod suffixes;
 pub mod table;
 
 pub use drafter::NgramDrafter;
-pub use settings::Settings;
+pub use settings::{Keep, Settings};
 pub use history::History;
 pub use suffixes::SuffixIndex;
 pub use table::Table;
 
-/// Builds the drafter from the text of its table (TOML); it asks nothing of the host.
+/// Builds the drafter from the text of its table (TOML); it asks the host for the files that are named there.
 ///
 /// # Errors
-/// A key is unknown, or its value is out of range.
-pub fn build(settings: &str, _host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
-    Ok(Box::new(NgramDrafter::new(Settings::parse(settings)?)?))
+/// A key is unknown, its value is out of range, or a file cannot be used.
+pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
+    let settings = Settings::parse(settings)?;
+    let mut drafter = NgramDrafter::new(settings.clone())?;
+    let tokenizer = host.target().tokenizer;
+    if let Some(path) = place::history(&settings.history, tokenizer, host)? {
+        drafter = drafter.with_history(History::open(&path, tokenizer, settings.history_limit, settings.max_match)?);
+    }
+    for path in &settings.table {
+        let blame = |error| DraftError::settings(format!("table {}: {error}", path.display()));
+        drafter = drafter.with_table(Table::open(host.map(path)?, tokenizer).map_err(blame)?);
+    }
+    Ok(Box::new(drafter))
 }

@@ -48,21 +48,18 @@ pub enum Keep {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings::DEFAULT
+        Settings {
+            min_match: 1,
+            max_match: 32,
+            min_belief: 0.2,
+            table: Vec::new(),
+            history: Keep::No,
+            history_limit: 1_000_000,
+        }
     }
 }
 
 impl Settings {
-    /// The default of every key.
-    pub const DEFAULT: Settings = Settings {
-        min_match: 1,
-        max_match: 32,
-        min_belief: 0.2,
-        table: Vec::new(),
-        history: Keep::No,
-        history_limit: 1_000_000,
-    };
-
     /// Reads the text of a TOML table.
     ///
     /// # Errors
@@ -144,7 +141,7 @@ mod tests {
     fn keys_are_read_and_have_defaults() {
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
         let read = Settings::parse("min_match = 3\nmax_match = 16\nmin_belief = 0").unwrap();
-        assert_eq!(read, Settings { min_match: 3, max_match: 16, min_belief: 0.0, ..Settings::DEFAULT });
+        assert_eq!(read, Settings { min_match: 3, max_match: 16, min_belief: 0.0, ..Settings::default() });
         let read = |text: &str| Settings::parse(text).unwrap();
         assert_eq!(read("table = 'a'").table, [PathBuf::from("a")]);
         assert_eq!(read("table = ['a', 'b']").table, ["a", "b"].map(PathBuf::from));
