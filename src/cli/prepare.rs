@@ -1,5 +1,7 @@
 //! `foretoken prepare`: make the files that drafters and benchmarks use.
 
+mod ngram;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -23,6 +25,11 @@ enum What {
     /// any others and contribute nothing. The number of layers stays, because idle layers would flatter
     /// early exit.
     Widen(WidenArguments),
+    /// Make a table of texts, for drafter `ngram` to guess from.
+    ///
+    /// The file is read in place, so it may be larger than memory. A text ends at a line that says `<|endoftext|>` and
+    /// at the end of its file.
+    Ngram(ngram::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -54,6 +61,7 @@ impl Prepare {
     pub fn execute(&self) -> Result<(), Failure> {
         match &self.what {
             What::Widen(arguments) => arguments.execute(),
+            What::Ngram(arguments) => arguments.execute(),
         }
     }
 }

@@ -205,7 +205,7 @@ fn utf8(bytes: Vec<u8>, whence: &str) -> Result<String, Failure> {
 }
 
 /// Set by the first Ctrl-C; the second one ends the program at once.
-fn interrupt() -> Arc<AtomicBool> {
+pub fn interrupt() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let seen = flag.clone();
     // Failing to install it only means that Ctrl-C ends the program the hard way.

@@ -95,8 +95,8 @@ impl<E> From<io::Error> for BuildError<E> {
 }
 
 impl Build {
-    /// Write a table of `documents` to `out`. No match will go across two of them. `progress` is called now and then,
-    /// about every million tokens, and may end the build.
+    /// Write a table of `documents` to `out`. No match will go across two of them. `progress` is called now and
+    /// then and may end the build.
     ///
     /// # Errors
     /// A document is an error, there is too little or too much text, or a file cannot be written; `out` is as before.
@@ -106,8 +106,7 @@ impl Build {
         out: &Path,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Built, BuildError<E>> {
-        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = readable_by_all().tempfile_in(folder)?;
+        let mut file = beside(out)?;
         let text = write_tokens(documents, &mut file, progress)?;
         let header = Header {
             tokenizer: self.tokenizer,
@@ -144,13 +143,15 @@ impl Build {
     }
 }
 
-/// A temporary file is its user's alone by default; a table is no secret.
-fn readable_by_all() -> tempfile::Builder<'static, 'static> {
-    #[cfg_attr(not(unix), allow(unused_mut))]
+/// An empty temporary file in the folder of `out`, gone when dropped. A table is no secret: all may read it.
+fn beside(out: &Path) -> io::Result<NamedTempFile> {
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let prefix = format!(".{}.", out.file_name().unwrap_or_default().to_string_lossy());
     let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".part");
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
+    builder.tempfile_in(folder)
 }
 
 /// What the first pass counts.
@@ -371,7 +372,7 @@ fn say<E>(progress: &mut dyn FnMut(Progress) -> ControlFlow<()>, how_far: Progre
 const MIN_MEMORY: usize = 1 << 20;
 const BUFFER: usize = 1 << 20;
 const MAX_VOCAB: Token = 1 << 24;
-const OFTEN: u64 = 1 << 20;
+const OFTEN: u64 = 1 << 16;
 
 #[cfg(test)]
 mod tests {

@@ -14,8 +14,6 @@ pub const PIECE: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Documents<R> {
     text: R,
-    /// Bytes read so far.
-    read: u64,
     /// Bytes of a character that a cut has split.
     rest: Vec<u8>,
 }
@@ -23,12 +21,7 @@ pub struct Documents<R> {
 impl<R: BufRead> Documents<R> {
     /// The documents of `text`.
     pub fn new(text: R) -> Documents<R> {
-        Documents { text, read: 0, rest: Vec::new() }
-    }
-
-    /// How many bytes of the text were read so far.
-    pub fn read(&self) -> u64 {
-        self.read
+        Documents { text, rest: Vec::new() }
     }
 }
 
@@ -43,7 +36,6 @@ impl<R: BufRead> Iterator for Documents<R> {
                 Ok(n) => n,
                 Err(error) => return Some(Err(error)),
             };
-            self.read += n as u64;
             let over = if document[start..].trim_ascii() == END {
                 document.truncate(start);
                 true
