@@ -50,7 +50,16 @@ fn ngram_with_a_table() {
     let texts = [text(&ToyModel::new(48, 3, 6.0, 11)), text(&ToyModel::new(8, 1, 3.0, 5))];
     let build = foretoken_drafter_ngram::table::Build::default();
     build.write(texts, &table, &mut |_| std::ops::ControlFlow::Continue(())).expect("it can be written");
-    check("ngram", &format!("table = {table:?}"));
+    let settings = format!("table = {table:?}");
+    check("ngram", &settings);
+    let target = ToyModel::new(48, 3, 6.0, 11);
+    let accepted = |settings: &str| {
+        let drafter = drafter(&target, "ngram", settings);
+        let run = conformance::run(&target, Some(drafter), Sampling::GREEDY, CHAIN, 100, 0);
+        run.expect("toys do not fail").stats.accepted
+    };
+    let (without, with) = (accepted(""), accepted(&settings));
+    assert!(with > without + 20, "{with} accepted with a table of the very text, {without} without");
 }
 
 #[test]

@@ -148,6 +148,9 @@ impl Text {
         } else {
             self.index.truncate(both);
         }
+        if self.index.tokens().len() < self.asked_at {
+            self.asked.clear();
+        }
         for &token in context.get(self.index.tokens().len()..).unwrap_or_default() {
             // An earlier place than the last, so a token follows it.
             if let Some(longest) = self.index.longest() {

@@ -11,8 +11,8 @@
 //!
 //! # What keeps it whole
 //!
-//! * Whoever appends holds a lock: on a file of its own, `<history>.lock`, because the history itself is replaced now
-//!   and then. Readers take it too, shared, but can do without: a record counts only if its checksum is right.
+//! * Whoever reads or appends holds a lock, for milliseconds: on a file of its own, `<history>.lock`, because the
+//!   history itself is replaced now and then. The lock is free when its holder ends, in whatever way.
 //! * A record torn by a crash, and whatever stands behind it, is ignored, and cut off by the next append. No one reads
 //!   that far, and no one maps this file: it is read into memory, up to the last whole record.
 //! * Past its limit the newer half is written to a new file, which then takes the name. Those who have the old one
@@ -46,7 +46,13 @@ impl History {
     pub fn open(path: &Path, tokenizer: u64, limit: usize, max_match: usize) -> Result<History, DraftError> {
         let file = Store { path: path.to_owned(), tokenizer, limit, number: 0, end: 0 };
         let mut history = History { file, index: SuffixIndex::new(max_match), known: HashSet::new() };
-        let wrong = |error: io::Error| DraftError::settings(format!("history {}: {error}", path.display()));
+        let wrong = |error: io::Error| {
+            let way_out = match error.kind() {
+                io::ErrorKind::InvalidData => "",
+                _ => "; name a file in a folder that you may write in",
+            };
+            DraftError::settings(format!("history {}: {error}{way_out}", path.display()))
+        };
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(wrong)?;
         }
@@ -104,7 +110,9 @@ impl History {
 
     /// Bytes on the heap: what is allocated, whether in use or not.
     pub fn heap_bytes(&self) -> usize {
-        self.index.heap_bytes() + self.known.capacity() * 2 * size_of::<u64>()
+        // A std set keeps a power of two of slots, at most 7/8 full, with a byte of its own for each.
+        let slots = (self.known.capacity() * 8 / 7).next_power_of_two();
+        self.index.heap_bytes() + slots * (size_of::<u64>() + 1)
     }
 
     /// Learn what stands in the file beyond what is known; all of it, if it is another file.
@@ -164,7 +172,7 @@ struct Store {
 }
 
 impl Store {
-    /// Wait for the lock; it is free again when the file is dropped, or the process ends in any way.
+    /// Wait for the lock; it is free again when the file is dropped.
     fn lock(&self) -> io::Result<File> {
         let mut path = self.path.clone().into_os_string();
         path.push(".lock");

@@ -510,7 +510,8 @@ mod tests {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             seed >> 16
         };
-        let mut documents: Documents = (0..8).map(|_| (0..8_000).map(|_| dice() % 200 * (dice() % 2)).collect()).collect();
+        let mut documents: Documents =
+            (0..8).map(|_| (0..8_000).map(|_| dice() % 200 * (dice() % 2)).collect()).collect();
         documents.push(vec![0; 36_000]);
         documents.extend((0..20_000).map(|_| vec![0, 0]));
         let plenty = built(&documents, 1 << 30);

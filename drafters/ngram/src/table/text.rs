@@ -65,7 +65,11 @@ fn split_character(text: &[u8]) -> usize {
         0xf0..=0xf7 => 4,
         _ => 1,
     };
-    if back + 1 < needed { back + 1 } else { 0 }
+    if back + 1 < needed {
+        back + 1
+    } else {
+        0
+    }
 }
 
 const END: &[u8] = b"<|endoftext|>";
