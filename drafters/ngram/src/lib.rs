@@ -38,7 +38,7 @@
 //!
 //! # What it costs
 //!
-//! * The context: at most 64 bytes per token, and 0.3 µs to add one.
+//! * The context: at most 64 bytes per token, and about 0.3 µs to add one.
 //! * The history: as much again for each of its tokens, for it is indexed in memory when the drafter is built.
 //! * A table: 9 bytes per token on disk, 4 per token of the vocabulary, and in memory what the system keeps of it.
 //!   Opening reads 64 bytes of it where the host maps files.

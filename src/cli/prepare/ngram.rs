@@ -59,7 +59,6 @@ impl Arguments {
         drop(bar);
         let out = self.out.display();
         let built = built.map_err(|error| match error {
-            BuildError::Document(failure) => failure,
             BuildError::Cancelled => Failure::Running(format!("cancelled; {out} was not written")),
             BuildError::Io(error) => Failure::Running(format!("cannot write {out}: {error}")),
             other => Failure::Input(other.to_string()),
@@ -75,19 +74,19 @@ impl Arguments {
     }
 }
 
-type Tokens<'a> = Box<dyn Iterator<Item = Result<Vec<Token>, Failure>> + 'a>;
+type Tokens<'a> = Box<dyn Iterator<Item = Result<Vec<Token>, String>> + 'a>;
 
 /// The documents of a file as tokens; `read` counts their bytes.
 fn tokens<'a>(path: &'a Path, model: &'a Model, read: &'a Cell<u64>) -> Tokens<'a> {
-    let wrong = |error: std::io::Error| Failure::Input(format!("cannot read {}: {error}", path.display()));
+    let wrong = move |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) => return Box::new(std::iter::once(Err(wrong(error)))),
     };
-    Box::new(Documents::new(BufReader::new(file)).map(move |document| {
+    Box::new(Documents::new(BufReader::new(file)).map(move |document| -> Result<Vec<Token>, String> {
         let document = document.map_err(wrong)?;
         read.set(read.get() + document.len() as u64);
-        Ok(model.tokenise(&document, false)?)
+        model.tokenise(&document, false).map_err(|error| format!("{}: {error}", path.display()))
     }))
 }
 
