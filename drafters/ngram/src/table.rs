@@ -75,7 +75,7 @@ impl Table {
     }
 
     /// Places that continue `past`, longest match first: up to `most` of at least `least` tokens, appended to `found`.
-    /// Of more places with the same match some are taken, spread evenly over the nearest [`REACH`] on either
+    /// Of more places with the same match some are taken, spread evenly over the nearest 65,536 on either
     /// side, so that what follows is a sample of what followed them all.
     ///
     /// `past` is read backwards: `past[0]` is the token next to the place asked about.
