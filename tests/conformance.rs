@@ -51,6 +51,51 @@ fn ngram() {
 }
 
 #[test]
+fn ngram_with_a_table() {
+    let text = |target: &ToyModel| {
+        let text = conformance::run(target, None, Sampling::GREEDY, CHAIN, 2_000, 0).expect("toys do not fail").tokens;
+        Ok::<_, std::convert::Infallible>(text)
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let table = folder.path().join("table");
+    let texts = [text(&ToyModel::new(48, 3, 6.0, 11)), text(&ToyModel::new(8, 1, 3.0, 5))];
+    let build = foretoken_drafter_ngram::table::Build::default();
+    build.write(texts, &table, &mut |_| std::ops::ControlFlow::Continue(())).expect("it can be written");
+    let settings = format!("table = {table:?}");
+    check("ngram", &settings);
+    let target = ToyModel::new(48, 3, 6.0, 11);
+    let accepted = |settings: &str| {
+        let drafter = drafter(&target, "ngram", settings);
+        let run = conformance::run(&target, Some(drafter), Sampling::GREEDY, CHAIN, 100, 0);
+        run.expect("toys do not fail").stats.accepted
+    };
+    let (without, with) = (accepted(""), accepted(&settings));
+    assert!(with > without + 20, "{with} accepted with a table of the very text, {without} without");
+}
+
+#[test]
+fn ngram_with_a_history() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = format!("history = {:?}", folder.path().join("history"));
+    let (target, sampling) = (ToyModel::new(8, 1, 3.0, 5), Sampling { temperature: 1.0, ..Sampling::GREEDY });
+    // Each text is guessed from those before it.
+    let text = |seed| {
+        let drafter = drafter(&target, "ngram", &settings);
+        conformance::run(&target, Some(drafter), sampling.clone(), TREE, 50_000, seed).expect("toys do not fail")
+    };
+    let texts: Vec<_> = (1..5).map(text).collect();
+    let chi = follows(&target, &sampling, texts.iter().map(|text| &text.tokens[..]));
+    assert!(!chi.contradicts(), "{:.1} sigma", chi.z());
+    let greedy = |history: &str| {
+        let drafter = drafter(&target, "ngram", history);
+        conformance::run(&target, Some(drafter), Sampling::GREEDY, CHAIN, 12, 0).expect("toys do not fail")
+    };
+    let (without, first, second) = (greedy(""), greedy(&settings), greedy(&settings));
+    assert!(without.tokens == first.tokens && first.tokens == second.tokens);
+    assert!(second.stats.accepted > without.stats.accepted, "{} accepted", second.stats.accepted);
+}
+
+#[test]
 fn cascade() {
     check("cascade", "parts = [{ kind = 'ngram' }, { kind = 'model', model = 'draft' }]");
 }

@@ -1,6 +1,7 @@
 //! `foretoken prepare`: make the files that drafters and benchmarks use.
 
 pub mod derive;
+mod ngram;
 
 use std::path::PathBuf;
 
@@ -29,6 +30,11 @@ enum What {
     /// any others and contribute nothing. The number of layers stays, because idle layers would flatter
     /// early exit.
     Widen(WidenArguments),
+    /// Make a table of texts, for drafter `ngram` to guess from.
+    ///
+    /// The file is read in place, so it may be larger than memory. A text ends at a line that says `<|endoftext|>` and
+    /// at the end of its file.
+    Ngram(ngram::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -62,6 +68,7 @@ impl Prepare {
             What::EarlyExit(arguments) => arguments.execute(),
             What::Quantized(arguments) => arguments.execute(),
             What::Widen(arguments) => arguments.execute(),
+            What::Ngram(arguments) => arguments.execute(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What the n-gram drafter costs: mean time per appended token, and per draft of 16 nodes, on three
-//! kinds of text of three sizes.
+//! kinds of text of three sizes; and per lookup in a table.
 //!
-//! `cargo bench -p foretoken-drafter-ngram`
+//! `cargo bench -p foretoken-drafter-ngram`. The table has a million tokens, or as many as `TABLE_TOKENS` says; it is
+//! read into memory, not mapped.
 
 mod texts;
 
@@ -9,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion, Throughput};
 use foretoken_drafter::{Commit, Dice, Dist, DraftRequest, Drafter, Law, SeqId, Shape, Token, TokenTree};
-use foretoken_drafter_ngram::{NgramDrafter, Settings};
+use foretoken_drafter_ngram::table::Build;
+use foretoken_drafter_ngram::{NgramDrafter, Settings, Table};
 
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 const SEQ: SeqId = SeqId(0);
 
-criterion_group!(benches, append, draft);
+criterion_group!(benches, append, draft, lookup);
 criterion_main!(benches);
 
 /// The whole text, committed 4 tokens at a time as rounds do; the rate is tokens per second.
@@ -52,6 +54,42 @@ fn draft(c: &mut Criterion) {
             }
         }
     }
+}
+
+/// Up to 16 places of a table, and what follows them, for 10,000 pasts whose last tokens stand in it.
+fn lookup(c: &mut Criterion) {
+    let n = std::env::var("TABLE_TOKENS").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000_000).max(1_000);
+    let text = texts::story(n);
+    let table = table(&text);
+    let mut group = c.benchmark_group("lookup");
+    for known in [1, 2, 4, 16] {
+        let pasts: Vec<Vec<Token>> = (0..10_000).map(|i| past(&text, i * 7_919 % (n - 16), known)).collect();
+        group.bench_with_input(BenchmarkId::new(format!("known{known}"), n), &pasts, |b, pasts| {
+            let mut found = Vec::new();
+            let mut next = pasts.iter().cycle();
+            b.iter(|| {
+                found.clear();
+                table.search(next.next().unwrap(), 1, 16, &mut found);
+                found.iter().filter_map(|place| table.token(place.end + 1)).map(u64::from).sum::<u64>()
+            })
+        });
+    }
+}
+
+/// The 16 tokens before a place, read backwards; all but the last `known` are others.
+fn past(text: &[Token], at: usize, known: usize) -> Vec<Token> {
+    let mut past: Vec<Token> = text[at..at + 16].iter().rev().copied().collect();
+    past[known..].iter_mut().for_each(|token| *token = (*token * 31 + 17) % 8_000 + 1);
+    past
+}
+
+fn table(text: &[Token]) -> Table {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("table");
+    let documents = text.chunks(10_000).map(|document| Ok::<_, std::convert::Infallible>(document.to_vec()));
+    let go_on = &mut |_| std::ops::ControlFlow::Continue(());
+    Build::default().write(documents, &out, go_on).unwrap();
+    Table::open(Box::new(std::fs::read(out).unwrap()), 0).unwrap()
 }
 
 fn drafts(tokens: &[Token], size: usize, width: usize, n: u64) -> Duration {
