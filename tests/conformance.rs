@@ -40,6 +40,16 @@ fn ngram() {
 }
 
 #[test]
+fn medusa() {
+    check("medusa", "heads = 'draft'");
+}
+
+#[test]
+fn medusa_whose_heads_are_for_something_else() {
+    check("medusa", "heads = 'stranger'");
+}
+
+#[test]
 fn cascade() {
     check("cascade", "parts = [{ kind = 'ngram' }, { kind = 'model', model = 'draft' }]");
 }
