@@ -1,5 +1,7 @@
 //! `foretoken prepare`: make the files that drafters and benchmarks use.
 
+mod medusa;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -23,6 +25,10 @@ enum What {
     /// any others and contribute nothing. The number of layers stays, because idle layers would flatter
     /// early exit.
     Widen(WidenArguments),
+    /// Train Medusa heads for a target on its own hidden states, or import published ones.
+    ///
+    /// The first Ctrl-C stops a training and keeps the best heads so far; --resume goes on from there.
+    Medusa(medusa::MedusaArguments),
 }
 
 #[derive(clap::Args)]
@@ -54,6 +60,7 @@ impl Prepare {
     pub fn execute(&self) -> Result<(), Failure> {
         match &self.what {
             What::Widen(arguments) => arguments.execute(),
+            What::Medusa(arguments) => arguments.execute(),
         }
     }
 }

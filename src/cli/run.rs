@@ -197,7 +197,7 @@ fn non_empty(text: String, whence: &str) -> Result<String, Failure> {
     }
 }
 
-fn utf8(bytes: Vec<u8>, whence: &str) -> Result<String, Failure> {
+pub(super) fn utf8(bytes: Vec<u8>, whence: &str) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         Failure::Input(format!("{whence} is not UTF-8: byte {at} begins no character; convert it with iconv"))
@@ -205,7 +205,7 @@ fn utf8(bytes: Vec<u8>, whence: &str) -> Result<String, Failure> {
 }
 
 /// Set by the first Ctrl-C; the second one ends the program at once.
-fn interrupt() -> Arc<AtomicBool> {
+pub(super) fn interrupt() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let seen = flag.clone();
     // Failing to install it only means that Ctrl-C ends the program the hard way.
