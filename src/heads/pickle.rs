@@ -1,6 +1,6 @@
 //! Which tensors a PyTorch checkpoint holds: just enough of Python's pickle to find a state dictionary in it. Nothing is
-//! ever executed, an unknown instruction is refused, and memory is bounded by the file's size. candle has a reader too;
-//! it panics on damaged files.
+//! ever executed, an unknown instruction is refused, and memory is bounded by the file's size. candle's reader
+//! panics on damaged files.
 //!
 //! A checkpoint is a zip archive of `{name}/data.pkl`, which describes the tensors, and `{name}/data/{key}`, their
 //! storages.

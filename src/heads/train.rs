@@ -6,17 +6,17 @@
 //! parameter is shared by two heads and AdamW takes no notice of a factor on the loss, so λ decides how the sum is shown
 //! and hardly what is learnt; and the best state is kept for each head by itself.
 //!
-//! The gradient at the logits is written down, softmax − one-hot; below them candle differentiates. So memory for the
-//! vocabulary is one matrix of batch × n_vocab, and one head is at work at a time. Parameters take 16 bytes each: the
-//! value, two moments, and the best value so far.
+//! Heads are trained side by side, a thread for each as far as there are processors; each thread needs a matrix of
+//! batch × n_vocab. Parameters take 16 bytes each: the value, two moments, and the best value so far. The gradients are
+//! written out: there is one kind of layer, and tests hold them against differences of the loss.
 //!
-//! The same seed, samples and number of threads give the same heads. A run that is stopped writes a checkpoint and can
+//! The same seed and samples give the same heads with the same build. A run that is stopped writes a checkpoint and can
 //! be resumed; it then ends as if it had not been stopped.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{Device, Tensor, Var};
+use ndarray::{Array2, Axis};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -127,8 +127,6 @@ pub enum TrainError {
     Heads(#[from] HeadsError),
     #[error("hidden states cannot be kept on disk: {0}")]
     States(#[from] std::io::Error),
-    #[error("{}", .0.to_string().lines().next().unwrap_or("tensor arithmetic failed"))]
-    Arithmetic(#[from] candle_core::Error),
 }
 
 /// A training: heads, what they are trained on, and how far it is.
@@ -137,7 +135,7 @@ pub struct Training<'a> {
     options: Options,
     n_vocab: usize,
     /// The target's output matrix; with heads that have their own, only where those begin.
-    output: Tensor,
+    output: Array2<f32>,
     heads: Vec<Head>,
     train: Vec<u32>,
     held_out: Vec<u32>,
@@ -175,9 +173,8 @@ impl<'a> Training<'a> {
         let spaced = output.iter().step_by(output.len().div_ceil(4096));
         let numbers = [n_embd as u64, n_vocab as u64, samples.fingerprint()].into_iter();
         let fingerprint = hash(numbers.chain(spaced.map(|x| u64::from(x.to_bits()))).chain(options.numbers()));
-        let heads =
-            (0..options.heads).map(|_| Head::new(n_embd, n_vocab, &output, &options)).collect::<Result<_, _>>()?;
-        let output = Tensor::from_vec(output, (n_vocab, n_embd), &Device::Cpu)?;
+        let output = matrix(output, n_vocab, n_embd)?;
+        let heads = (0..options.heads).map(|_| Head::new(&output, &options)).collect();
         Ok(Training { samples, options, n_vocab, output, heads, train, held_out, step: 0, fingerprint })
     }
 
@@ -212,7 +209,7 @@ impl<'a> Training<'a> {
                 let [Some(value), Some(m), Some(v), Some(best)] = STATE.map(read) else {
                     return Err(other("it is damaged"));
                 };
-                parameter.set(value)?;
+                parameter.value.iter_mut().zip(value).for_each(|(x, value)| *x = value);
                 (parameter.m, parameter.v, parameter.best) = (m, v, best);
             }
         }
@@ -276,38 +273,23 @@ impl<'a> Training<'a> {
     /// One step of AdamW; returns the loss over all heads.
     fn learn(&mut self, rows: &[u32], steps: usize) -> Result<f32, TrainError> {
         let states = self.states(rows)?;
-        let rate = self.options.rate(self.step, steps);
-        let mut total = 0.0;
-        for (k, head) in self.heads.iter_mut().enumerate() {
-            let labels: Vec<usize> = rows.iter().map(|&row| label(self.samples, row, k)).collect();
-            let end = head.forward(&states, self.options.blocks)?;
-            let output = head.output(&self.output, self.options.blocks);
-            let (score, gradient) = judged(&end.detach(), &output, &labels)?;
+        let (samples, options, shared, step) = (self.samples, &self.options, &self.output, self.step);
+        let rate = options.rate(step, steps);
+        let losses = each(&mut self.heads, |k, head| {
+            let labels: Vec<usize> = rows.iter().map(|&row| label(samples, row, k)).collect();
+            let (kept, end) = head.forward(&states, options.blocks);
+            let (score, mut gradient) = judged(&end, head.output(shared, options.blocks), &labels);
             if !score.loss.is_finite() {
-                return Err(TrainError::Diverged(self.step));
+                return Err(TrainError::Diverged(step));
             }
-            let weight = lambda(k);
-            total += weight * score.loss;
-            let gradient = (gradient * f64::from(weight / rows.len() as f32))?;
-            // A sum whose gradient at the last state is the one just found: candle takes it from there.
-            let below = gradient.matmul(&output)?;
-            let gradients = (&end * &below)?.sum_all()?.backward()?;
-            let own = match self.options.own_output {
-                true => Some(gradient.t()?.contiguous()?.matmul(&end.detach())?),
-                false => None,
-            };
-            for (i, parameter) in head.parameters.iter_mut().enumerate() {
-                let gradient = match (i == 2 * self.options.blocks, &own) {
-                    (true, Some(own)) => own.flatten_all()?.to_vec1::<f32>()?,
-                    _ => match gradients.get(&parameter.value) {
-                        Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>()?,
-                        None => continue,
-                    },
-                };
-                parameter.update(&gradient, rate, self.options.weight_decay, self.step + 1)?;
+            gradient *= lambda(k) / rows.len() as f32;
+            let gradients = head.backward(&kept, &end, &gradient, shared, options.blocks);
+            for (parameter, gradient) in head.parameters.iter_mut().zip(&gradients) {
+                parameter.update(gradient, rate, options.weight_decay, step + 1);
             }
-        }
-        Ok(total)
+            Ok(lambda(k) * score.loss)
+        })?;
+        Ok(losses.iter().sum())
     }
 
     /// How the heads do on what is held out; each is kept if it never did better.
@@ -317,35 +299,36 @@ impl<'a> Training<'a> {
         steps: usize,
         progress: &mut dyn FnMut(&Progress),
     ) -> Result<(), TrainError> {
-        let mut scores = vec![Score::default(); self.heads.len()];
+        let mut batches = Vec::new();
         for rows in self.held_out.chunks(self.options.batch) {
-            let states = self.states(rows)?;
-            let part = rows.len() as f32 / self.held_out.len() as f32;
-            for (k, (head, sum)) in self.heads.iter().zip(&mut scores).enumerate() {
-                let labels: Vec<usize> = rows.iter().map(|&row| label(self.samples, row, k)).collect();
-                let end = head.forward(&states, self.options.blocks)?.detach();
-                let (score, _) = judged(&end, &head.output(&self.output, self.options.blocks), &labels)?;
+            batches.push((rows, self.states(rows)?));
+        }
+        let (samples, options, shared, n) = (self.samples, &self.options, &self.output, self.held_out.len());
+        let heads = each(&mut self.heads, |k, head| {
+            let mut sum = Score::default();
+            for (rows, states) in &batches {
+                let part = rows.len() as f32 / n as f32;
+                let labels: Vec<usize> = rows.iter().map(|&row| label(samples, row, k)).collect();
+                let (_, end) = head.forward(states, options.blocks);
+                let (score, _) = judged(&end, head.output(shared, options.blocks), &labels);
                 sum.loss += score.loss * part;
                 sum.top1 += score.top1 * part;
                 sum.top5 += score.top5 * part;
             }
-        }
-        for (head, score) in self.heads.iter_mut().zip(&scores) {
-            if score.loss < head.best.loss {
-                head.best = *score;
-                for parameter in &mut head.parameters {
-                    parameter.best = parameter.numbers()?;
-                }
+            if sum.loss < head.best.loss {
+                head.best = sum;
+                head.parameters.iter_mut().for_each(|parameter| parameter.best = parameter.numbers());
             }
-        }
-        progress(&Progress { step: self.step, steps, loss, heads: scores });
+            Ok(sum)
+        })?;
+        progress(&Progress { step: self.step, steps, loss, heads });
         Ok(())
     }
 
-    fn states(&self, rows: &[u32]) -> Result<Tensor, TrainError> {
+    fn states(&self, rows: &[u32]) -> Result<Array2<f32>, TrainError> {
         let mut states = Vec::with_capacity(rows.len() * self.samples.n_embd());
         rows.iter().for_each(|&row| self.samples.state(row as usize, &mut states));
-        Ok(Tensor::from_vec(states, (rows.len(), self.samples.n_embd()), &Device::Cpu)?)
+        matrix(states, rows.len(), self.samples.n_embd())
     }
 
     fn write_checkpoint(&self, path: &Path) -> Result<(), TrainError> {
@@ -373,7 +356,7 @@ impl<'a> Training<'a> {
                 "v" => &parameter.v,
                 "best" => &parameter.best,
                 _ => {
-                    value = parameter.numbers().map_err(std::io::Error::other)?;
+                    value = parameter.numbers();
                     &value
                 }
             };
@@ -437,36 +420,63 @@ struct Head {
 }
 
 impl Head {
-    fn new(n_embd: usize, n_vocab: usize, output: &[f32], options: &Options) -> Result<Head, TrainError> {
+    fn new(output: &Array2<f32>, options: &Options) -> Head {
+        let n_embd = output.ncols();
         let mut parameters = Vec::new();
         for _ in 0..options.blocks {
-            parameters.push(Parameter::new(vec![0.0; n_embd * n_embd], &[n_embd, n_embd], true)?);
-            parameters.push(Parameter::new(vec![0.0; n_embd], &[n_embd], false)?);
+            parameters.push(Parameter::new(Array2::zeros((n_embd, n_embd)), true));
+            parameters.push(Parameter::new(Array2::zeros((1, n_embd)), false));
         }
         if options.own_output {
-            parameters.push(Parameter::new(output.to_vec(), &[n_vocab, n_embd], false)?);
+            parameters.push(Parameter::new(output.clone(), false));
         }
-        Ok(Head { parameters, best: Score { loss: f32::INFINITY, ..Score::default() } })
+        Head { parameters, best: Score { loss: f32::INFINITY, ..Score::default() } }
     }
 
-    /// The state after the last block.
-    fn forward(&self, states: &Tensor, blocks: usize) -> Result<Tensor, TrainError> {
-        let mut h = states.clone();
+    /// For each block the state before it and z = W h + b; and the state after the last.
+    fn forward(&self, states: &Array2<f32>, blocks: usize) -> (Vec<[Array2<f32>; 2]>, Array2<f32>) {
+        let (mut h, mut kept) = (states.clone(), Vec::with_capacity(blocks));
         for block in self.parameters.chunks_exact(2).take(blocks) {
-            let z = h.matmul(&block[0].value.t()?)?.broadcast_add(&block[1].value)?;
-            h = (&h + z.silu()?)?;
+            let z = h.dot(&block[0].value.t()) + &block[1].value;
+            let next = &h + &z.mapv(|z| z * sigmoid(z));
+            kept.push([std::mem::replace(&mut h, next), z]);
         }
-        Ok(h)
+        (kept, h)
     }
 
-    fn output(&self, shared: &Tensor, blocks: usize) -> Tensor {
-        self.parameters.get(2 * blocks).map_or_else(|| shared.clone(), |own| own.value.as_detached_tensor())
+    /// The loss's gradient for each parameter, from that at the logits.
+    fn backward(
+        &self,
+        kept: &[[Array2<f32>; 2]],
+        end: &Array2<f32>,
+        logits: &Array2<f32>,
+        shared: &Array2<f32>,
+        blocks: usize,
+    ) -> Vec<Array2<f32>> {
+        let mut gradients = Vec::with_capacity(self.parameters.len());
+        if self.parameters.len() > 2 * blocks {
+            gradients.push(logits.t().dot(end));
+        }
+        let mut above = logits.dot(self.output(shared, blocks));
+        for (block, [h, z]) in self.parameters.chunks_exact(2).zip(kept).rev() {
+            let slope = z.mapv(|z| sigmoid(z) * (1.0 + z * (1.0 - sigmoid(z)))); // of SiLU
+            let at_z = &above * &slope;
+            gradients.push(at_z.sum_axis(Axis(0)).insert_axis(Axis(0)));
+            gradients.push(at_z.t().dot(h));
+            above += &at_z.dot(&block[0].value);
+        }
+        gradients.reverse();
+        gradients
+    }
+
+    fn output<'a>(&'a self, shared: &'a Array2<f32>, blocks: usize) -> &'a Array2<f32> {
+        self.parameters.get(2 * blocks).map_or(shared, |own| &own.value)
     }
 }
 
 /// Numbers that are learnt, and what AdamW (Loshchilov and Hutter, arXiv 1711.05101) keeps of them.
 struct Parameter {
-    value: Var,
+    value: Array2<f32>,
     m: Vec<f32>,
     v: Vec<f32>,
     best: Vec<f32>,
@@ -474,32 +484,27 @@ struct Parameter {
 }
 
 impl Parameter {
-    fn new(numbers: Vec<f32>, shape: &[usize], decays: bool) -> Result<Parameter, TrainError> {
-        let (m, v, best) = (vec![0.0; numbers.len()], vec![0.0; numbers.len()], numbers.clone());
-        Ok(Parameter { value: Var::from_vec(numbers, shape, &Device::Cpu)?, m, v, best, decays })
+    fn new(value: Array2<f32>, decays: bool) -> Parameter {
+        let zeros = vec![0.0; value.len()];
+        Parameter { best: value.iter().copied().collect(), value, m: zeros.clone(), v: zeros, decays }
     }
 
-    fn numbers(&self) -> Result<Vec<f32>, candle_core::Error> {
-        self.value.flatten_all()?.to_vec1()
-    }
-
-    fn set(&self, numbers: Vec<f32>) -> Result<(), candle_core::Error> {
-        self.value.set(&Tensor::from_vec(numbers, self.value.shape(), &Device::Cpu)?)
+    /// Row by row.
+    fn numbers(&self) -> Vec<f32> {
+        self.value.iter().copied().collect()
     }
 
     /// The `t`-th step, from 1.
-    fn update(&mut self, gradient: &[f32], rate: f32, decay: f32, t: usize) -> Result<(), TrainError> {
+    fn update(&mut self, gradient: &Array2<f32>, rate: f32, decay: f32, t: usize) {
         let (b1, b2, epsilon) = (0.9f32, 0.999f32, 1e-8);
         let t = t.min(1 << 30) as i32;
         let (m_scale, v_scale) = (1.0 / (1.0 - b1.powi(t)), 1.0 / (1.0 - b2.powi(t)));
         let keep = if self.decays { 1.0 - rate * decay } else { 1.0 };
-        let mut numbers = self.numbers()?;
-        for (((x, g), m), v) in numbers.iter_mut().zip(gradient).zip(&mut self.m).zip(&mut self.v) {
+        for (((x, g), m), v) in self.value.iter_mut().zip(gradient).zip(&mut self.m).zip(&mut self.v) {
             *m = b1 * *m + (1.0 - b1) * g;
             *v = b2 * *v + (1.0 - b2) * g * g;
             *x = *x * keep - rate * (*m * m_scale) / ((*v * v_scale).sqrt() + epsilon);
         }
-        Ok(self.set(numbers)?)
     }
 }
 
@@ -527,26 +532,54 @@ impl Order {
 
 /// How well `end`, the states after the last block, times `output` guess the labels; and softmax − one-hot, a row for
 /// each state.
-fn judged(end: &Tensor, output: &Tensor, labels: &[usize]) -> Result<(Score, Tensor), TrainError> {
-    let logits = end.matmul(&output.t()?)?;
-    let shape = logits.shape().clone();
-    let n_vocab = logits.dim(1)?;
-    let mut numbers = logits.flatten_all()?.to_vec1::<f32>()?;
+fn judged(end: &Array2<f32>, output: &Array2<f32>, labels: &[usize]) -> (Score, Array2<f32>) {
+    let mut logits = end.dot(&output.t());
     let mut score = Score::default();
     let part = 1.0 / labels.len().max(1) as f32;
-    for (row, &label) in numbers.chunks_exact_mut(n_vocab).zip(labels) {
+    for (mut row, &label) in logits.rows_mut().into_iter().zip(labels) {
         let mine = row[label];
         let better = row.iter().filter(|&&x| x > mine).count();
         score.top1 += part * f32::from(u8::from(better == 0));
         score.top5 += part * f32::from(u8::from(better < 5));
-        let most = row.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-        row.iter_mut().for_each(|x| *x = (*x - most).exp());
-        let sum: f32 = row.iter().sum();
+        let most = row.fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        row.mapv_inplace(|x| (x - most).exp());
+        let sum = row.sum();
         score.loss += part * (sum.ln() + most - mine);
-        row.iter_mut().for_each(|x| *x /= sum);
+        row.mapv_inplace(|x| x / sum);
         row[label] -= 1.0;
     }
-    Ok((score, Tensor::from_vec(numbers, shape, &Device::Cpu)?))
+    (score, logits)
+}
+
+/// Do the same with every head, on as many threads as there are processors. How many makes no difference to the result.
+fn each<T: Send>(
+    heads: &mut [Head],
+    work: impl Fn(usize, &mut Head) -> Result<T, TrainError> + Sync,
+) -> Result<Vec<T>, TrainError> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let share = heads.len().div_ceil(threads).max(1);
+    let work = &work;
+    std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        for (i, heads) in heads.chunks_mut(share).enumerate() {
+            running.push(scope.spawn(move || -> Result<Vec<T>, TrainError> {
+                heads.iter_mut().enumerate().map(|(j, head)| work(i * share + j, head)).collect()
+            }));
+        }
+        let mut all = Vec::new();
+        for thread in running {
+            all.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(all)
+    })
+}
+
+fn matrix(numbers: Vec<f32>, rows: usize, row: usize) -> Result<Array2<f32>, TrainError> {
+    Array2::from_shape_vec((rows, row), numbers).map_err(|e| TrainError::Input(e.to_string()))
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
 }
 
 /// The token that head `k` should guess from the state at `row`. [`Samples::split`] gives rows that have one.
@@ -724,7 +757,7 @@ mod tests {
         let least = told.iter().map(|p| p.heads[0].loss).fold(f32::INFINITY, f32::min);
         assert_eq!(outcome.best[0].loss, least);
         for head in &mut training.heads {
-            head.parameters.iter().for_each(|p| p.set(vec![9.0; p.best.len()]).unwrap());
+            head.parameters.iter_mut().for_each(|p| p.value.fill(9.0));
         }
         training.judge(None, 1, &mut |p| assert!(p.heads[0].loss > least)).unwrap();
         assert_eq!(training.heads[0].best.loss, least);
@@ -736,12 +769,11 @@ mod tests {
 
     #[test]
     fn the_gradient_at_the_logits_is_that_of_the_loss() {
-        let tensor = |numbers: &[f32], shape: (usize, usize)| Tensor::from_slice(numbers, shape, &Device::Cpu).unwrap();
-        let identity = tensor(&[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], (3, 3));
+        let identity = Array2::eye(3);
         let logits = [0.3, -1.0, 2.0, 0.1, 0.2, -0.4];
-        let loss = |logits: &[f32]| judged(&tensor(logits, (2, 3)), &identity, &[1, 0]).unwrap();
+        let loss = |logits: &[f32]| judged(&matrix(logits.to_vec(), 2, 3).unwrap(), &identity, &[1, 0]);
         let (_, gradient) = loss(&logits);
-        let gradient = gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let gradient: Vec<f32> = gradient.iter().copied().collect();
         for i in 0..logits.len() {
             let moved = |by: f32| {
                 let mut logits = logits;
@@ -750,6 +782,37 @@ mod tests {
             };
             let slope = (moved(0.01) - moved(-0.01)) / 0.02;
             assert!((slope - gradient[i] / 2.0).abs() < 1e-3, "{i}: {slope} and {}", gradient[i] / 2.0);
+        }
+    }
+
+    #[test]
+    fn the_gradients_of_a_head_are_those_of_the_loss() {
+        let options = Options { blocks: 2, own_output: true, ..Options::default() };
+        let mut random = StdRng::seed_from_u64(1);
+        let mut numbers =
+            |rows, row| matrix((0..rows * row).map(|_| random.random_range(-1.0..1.0)).collect(), rows, row).unwrap();
+        let (output, states) = (numbers(3, 4), numbers(5, 4));
+        let mut head = Head::new(&output, &options);
+        for parameter in &mut head.parameters {
+            parameter.value = numbers(parameter.value.nrows(), parameter.value.ncols());
+        }
+        let labels = [0, 1, 2, 1, 0];
+        let loss = |head: &Head| judged(&head.forward(&states, 2).1, head.output(&output, 2), &labels);
+        let (kept, end) = head.forward(&states, 2);
+        let gradients = head.backward(&kept, &end, &(loss(&head).1 / 5.0), &output, 2);
+        assert_eq!(gradients.len(), head.parameters.len());
+        for (i, gradient) in gradients.iter().enumerate() {
+            assert_eq!(gradient.dim(), head.parameters[i].value.dim());
+            for ((row, column), &expected) in gradient.indexed_iter() {
+                let mut moved = |by: f32| {
+                    head.parameters[i].value[(row, column)] += by;
+                    let moved = loss(&head).0.loss;
+                    head.parameters[i].value[(row, column)] -= by;
+                    moved
+                };
+                let slope = (moved(0.01) - moved(-0.01)) / 0.02;
+                assert!((slope - expected).abs() < 2e-3, "parameter {i} at {row}, {column}: {slope} and {expected}");
+            }
         }
     }
 

@@ -56,7 +56,7 @@ pub struct MedusaArguments {
     /// Fixes the order of the samples.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Threads to run the target with [default: one per physical core]
+    /// Threads to run the target with [default: one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Go on where the last run with the same arguments was stopped.
@@ -215,9 +215,7 @@ fn scores(heads: &[Score]) -> String {
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Failure {
         match error {
-            TrainError::Diverged(_) | TrainError::Arithmetic(_) | TrainError::States(_) => {
-                Failure::Running(error.to_string())
-            }
+            TrainError::Diverged(_) | TrainError::States(_) => Failure::Running(error.to_string()),
             _ => Failure::Input(error.to_string()),
         }
     }
