@@ -238,7 +238,7 @@ impl<'a> Training<'a> {
             let rows = order.batch(self);
             sum += self.learn(&rows, steps)?;
             (since, self.step) = (since + 1, self.step + 1);
-            if self.step % self.options.judge_every == 0 || self.step == steps {
+            if self.step.is_multiple_of(self.options.judge_every) || self.step == steps {
                 self.judge(Some(sum / since as f32), steps, progress)?;
                 (sum, since) = (0.0, 0);
                 checkpoint.map_or(Ok(()), |path| self.write_checkpoint(path))?;

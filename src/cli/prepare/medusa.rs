@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{note, Failure};
 use crate::cli::run::{interrupt, utf8};
+use crate::config::MAX_THREADS;
 use crate::gguf::{self, GgufFile};
 use crate::heads::import::{import, ImportError, Target};
 use crate::heads::samples::{documents, Collecting, Samples};
@@ -57,8 +58,8 @@ pub struct MedusaArguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Threads to run the target with [default: one per processor]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
+    threads: Option<u32>,
     /// Go on where the last run with the same arguments was stopped.
     #[arg(long, conflicts_with = "import")]
     resume: bool,
@@ -156,7 +157,7 @@ impl MedusaArguments {
         let bytes = std::fs::read(text).map_err(unreadable)?;
         let text = utf8(bytes, &text.display().to_string())?;
         let documents = documents(&text);
-        let mut collector = Collector::new(model.clone(), self.threads.unwrap_or_else(default_threads))?;
+        let mut collector = Collector::new(model.clone(), self.threads.map_or_else(default_threads, |n| n as usize))?;
         let mut collecting = Collecting::new(n_embd, &self.out)?;
         let every = documents.len().div_ceil(20).max(1);
         let window = WINDOW.min(model.n_ctx_train().max(1));
