@@ -151,9 +151,16 @@ impl Samples {
             windows.flat_map(|(window, _)| usable(window)).map(|i| i as u32).collect::<Vec<u32>>()
         };
         let (train, held_out) = (rows(false), rows(true));
-        match train.len() >= LEAST && !held_out.is_empty() && self.tokens.len() <= u32::MAX as usize {
-            true => Ok((train, held_out)),
-            false => Err(TrainError::TooShort { usable: train.len(), needs: LEAST }),
+        match () {
+            () if self.tokens.len() > u32::MAX as usize => {
+                Err(TrainError::Input("the text has more than 4 billion tokens; train on a part of it".into()))
+            }
+            () if train.len() < LEAST => Err(TrainError::TooShort { usable: train.len(), needs: LEAST }),
+            () if held_out.is_empty() => Err(TrainError::Input(
+                "the text is too short to hold out a part of it; give more, or part it by lines of `<|endoftext|>`"
+                    .into(),
+            )),
+            () => Ok((train, held_out)),
         }
     }
 
@@ -224,7 +231,9 @@ mod tests {
         let (train, held_out) = one.split(5, 0.1, |_| Vec::new()).unwrap();
         assert_eq!((train.len(), held_out), (190, (200..245).collect::<Vec<u32>>()));
         let short = samples(&[(0, 500)]).split(5, 0.1, |_| Vec::new()).unwrap_err().to_string();
-        assert!(short.contains("too short"), "{short}");
+        assert!(short.contains("too short to hold out a part"), "{short}");
+        let shorter = samples(&[(0, 50), (0, 50)]).split(5, 0.1, |_| Vec::new()).unwrap_err().to_string();
+        assert!(shorter.contains("too short to train on: 45 tokens"), "{shorter}");
     }
 
     #[test]
