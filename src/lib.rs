@@ -34,16 +34,19 @@
 //! * [`config`]: What did the user write, and what does it mean?
 //! * [`registry`]: Which drafters are there? The only list.
 //! * [`map`]: How is a file read in place?
+//! * [`gguf`]: What is in a GGUF file, and how is one written?
+//! * [`heads`]: What are Medusa's heads as a file, and how are they trained or imported?
 //! * [`testkit`]: How is a drafter proven right without a model file? Toy models with known probabilities, dice that
 //!   visit every outcome, conformance checks.
 //! * [`cli`]: What can be typed? One file per subcommand.
-//! * [`llama`]: How does llama.cpp do it? Models, contexts, their caches, GGUF files.
+//! * [`llama`]: How does llama.cpp do it? Models, contexts, their caches, files derived from others.
 //!
 //! Beside it:
 //!
 //! * `drafters/api`, the crate [`foretoken_drafter`]: what drafters and the engine say to each other.
-//! * `drafters/model`, `drafters/quantized`, `drafters/early_exit`, `drafters/staged`, `drafters/ngram`,
-//!   `drafters/recycle`, `drafters/cascade`, `drafters/merge`, `drafters/auto`: one crate per drafter; the folder is the list.
+//! * `drafters/model`, `drafters/quantized`, `drafters/early_exit`, `drafters/staged`, `drafters/medusa`,
+//!   `drafters/ngram`, `drafters/recycle`, `drafters/cascade`, `drafters/merge`, `drafters/auto`: one crate per drafter; the
+//!   folder is the list.
 //! * `examples/`: this library in a program; `examples/bigram`: a drafter outside this crate, to copy.
 //! * `configs/`: one file per way of running; each runs as it stands.
 //! * `models/`: the bundled models, and how they were made.
@@ -114,6 +117,7 @@
 //! # Features
 //!
 //! * `llama` (default): [`llama`] and [`cli`], hence the program. Compiles llama.cpp.
+//! * `train` (part of `llama`): training and importing heads ([`heads`]); needs no C++ toolchain.
 //! * `cuda`, `metal`, `vulkan`: `llama` with that backend, by llama-cpp-2's feature of the same name.
 //!
 //! # Words
@@ -143,6 +147,8 @@ pub mod config;
 pub mod dice;
 pub mod engine;
 pub mod generate;
+pub mod gguf;
+pub mod heads;
 #[cfg(feature = "llama")]
 #[allow(unsafe_code)]
 pub mod llama;

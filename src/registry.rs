@@ -51,6 +51,11 @@ impl Registry {
                 foretoken_drafter_ngram::build,
             )
             .with(
+                "medusa",
+                "heads on the target's hidden state guess the next few tokens at once",
+                foretoken_drafter_medusa::build,
+            )
+            .with(
                 "cascade",
                 "several drafters in order; the first that has a guess drafts",
                 foretoken_drafter_cascade::build,

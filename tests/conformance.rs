@@ -96,6 +96,16 @@ fn ngram_with_a_history() {
 }
 
 #[test]
+fn medusa() {
+    check("medusa", "heads = 'draft'");
+}
+
+#[test]
+fn medusa_whose_heads_are_for_something_else() {
+    check("medusa", "heads = 'stranger'");
+}
+
+#[test]
 fn cascade() {
     check("cascade", "parts = [{ kind = 'ngram' }, { kind = 'model', model = 'draft' }]");
 }
@@ -170,4 +180,15 @@ fn a_drafter_that_helps_is_used() {
     };
     let (close, stranger) = (accepted("draft"), accepted("stranger"));
     assert!(close > 2 * stranger && close > 150, "{close} against {stranger}");
+}
+
+#[test]
+fn heads_that_know_the_target_are_used() {
+    let target = ToyModel::new(48, 3, 6.0, 11);
+    let registry = Registry::builtin();
+    let mut host = ToyHost::new(&registry, &target).with("itself", target.clone());
+    let drafter = host.build("medusa", "heads = 'itself'").expect("the settings are right");
+    let run = conformance::run(&target, Some(drafter), Sampling::GREEDY, TREE, 500, 0).expect("toys do not fail");
+    // Three heads that are right: three tokens of four, but where the tree grew elsewhere.
+    assert!(run.stats.accepted > 300, "{} of 500", run.stats.accepted);
 }

@@ -1,6 +1,7 @@
 //! `foretoken prepare`: make the files that drafters and benchmarks use.
 
 pub mod derive;
+mod medusa;
 mod ngram;
 
 use std::path::PathBuf;
@@ -35,6 +36,10 @@ enum What {
     /// The file is read in place, so it may be larger than memory. A text ends at a line that says `<|endoftext|>` and
     /// at the end of its file.
     Ngram(ngram::Arguments),
+    /// Train Medusa heads for a target on its own hidden states, or import published ones.
+    ///
+    /// The first Ctrl-C stops a training and keeps the best heads so far; --resume goes on from there.
+    Medusa(medusa::MedusaArguments),
 }
 
 #[derive(clap::Args)]
@@ -69,6 +74,7 @@ impl Prepare {
             What::Quantized(arguments) => arguments.execute(),
             What::Widen(arguments) => arguments.execute(),
             What::Ngram(arguments) => arguments.execute(),
+            What::Medusa(arguments) => arguments.execute(),
         }
     }
 }

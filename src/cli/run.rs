@@ -196,7 +196,7 @@ fn non_empty(text: String, whence: &str) -> Result<String, Failure> {
     }
 }
 
-fn utf8(bytes: Vec<u8>, whence: &str) -> Result<String, Failure> {
+pub(super) fn utf8(bytes: Vec<u8>, whence: &str) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         Failure::Input(format!("{whence} is not UTF-8: byte {at} begins no character; convert it with iconv"))

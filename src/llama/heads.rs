@@ -18,6 +18,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::model::Model;
 use super::LlamaError;
+use crate::heads::{HeadsFile, Part};
 use crate::map::Mapping;
 
 /// A matrix or vector in the heads' file.
@@ -93,6 +94,24 @@ impl Drop for Parts {
             }
         }
     }
+}
+
+/// The heads of a file, as places in it.
+pub fn heads_of(file: &HeadsFile) -> Vec<Head> {
+    let sizes = file.description().sizes;
+    let weight = |part| {
+        let (data, place) = (file.data(part)?, file.place(part)?);
+        let [columns, rows] = data.shape;
+        Some(Weight { kind: data.kind.id(), columns, rows, offset: place.start, len: place.len() })
+    };
+    let head = |head: usize| {
+        let block = |block| Some((weight(Part::Weight { head, block })?, weight(Part::Bias { head, block })?));
+        Head {
+            blocks: (0..sizes.blocks).filter_map(block).collect(),
+            output: weight(Part::Output { head }).filter(|_| sizes.own_output),
+        }
+    };
+    (0..sizes.heads).map(head).collect()
 }
 
 impl LlamaHeads {

@@ -4,19 +4,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foretoken_drafter::{
-    Bytes, Companions, Derivation, DraftError, Drafter, Host, LanguageModel, ModelSpec, TargetInfo,
+    Bytes, Companions, Derivation, DraftError, Drafter, Heads, Host, LanguageModel, ModelSpec, TargetInfo,
 };
 
-use super::beside::{best_first, draft_models};
+use super::beside::{best_first, draft_models, models_in};
 use super::context::{default_threads, Context, ContextOptions};
 use super::derive::derived;
 use super::gguf::GgufFile;
+use super::heads::{heads_of, LlamaHeads};
 use super::memory::{human, Dimensions, Need};
 use super::model::{LoadOptions, Model};
 use super::scorer::Scorer;
 use super::{cpu, memory, model, LlamaError};
 use crate::config::{Setup, TargetSetup, MAX_THREADS};
 use crate::engine::Engine;
+use crate::heads::HeadsFile;
 use crate::map;
 use crate::registry::Registry;
 
@@ -176,7 +178,21 @@ impl Host for LlamaHost<'_> {
 
     fn companions(&self) -> Companions {
         let Ok(target) = GgufFile::open(self.target.path()) else { return Companions::default() };
-        Companions { models: best_first(draft_models(&target)), heads: Vec::new() }
+        let TargetInfo { n_embd, n_vocab, tokenizer, .. } = self.target();
+        let own = |path: &PathBuf| HeadsFile::open(path).is_ok_and(|h| h.check(n_embd, n_vocab, tokenizer).is_ok());
+        let heads = models_in(self.target.path()).map(|file| file.path().to_owned()).filter(own).collect();
+        Companions { models: best_first(draft_models(&target)), heads }
+    }
+
+    fn open_heads(&mut self, path: &Path) -> Result<Box<dyn Heads>, DraftError> {
+        let file = HeadsFile::open(&self.resolve(path)).map_err(DraftError::settings)?;
+        let TargetInfo { n_embd, n_vocab, tokenizer, .. } = self.target();
+        file.check(n_embd, n_vocab, tokenizer).map_err(DraftError::settings)?;
+        let heads = heads_of(&file);
+        let bytes = map::open(file.path()).map_err(DraftError::settings)?;
+        drop(file);
+        let heads = LlamaHeads::new(self.target.clone(), bytes, &heads, self.context.threads);
+        Ok(Box::new(heads.map_err(DraftError::settings)?))
     }
 
     fn map(&mut self, path: &Path) -> Result<Box<dyn Bytes>, DraftError> {

@@ -2,9 +2,9 @@
 //!
 //! It loads models ([`model`]), owns contexts ([`context`]), keeps track of what they hold
 //! ([`cache`]) and offers the sum of it as a [`LanguageModel`](foretoken_drafter::LanguageModel)
-//! ([`scorer`]); [`host`] is what drafters see of it. Files are read and written by [`gguf`], derived from
-//! others by [`quantize`] and [`widen`]. Whatever makes llama.cpp abort is checked here first; whatever it says on its log is
-//! kept, so that an error can give the reason.
+//! ([`scorer`]); [`host`] is what drafters see of it. Files are read and written by [`gguf`](crate::gguf), derived
+//! from others by [`quantize`] and [`widen`]. Whatever makes llama.cpp abort is checked here first; whatever it says on
+//! its log is kept, so that an error can give the reason.
 
 pub mod beside;
 pub mod cache;
@@ -12,7 +12,8 @@ pub mod context;
 pub mod cpu;
 pub mod derive;
 pub mod exit;
-pub mod gguf;
+#[cfg(test)]
+mod gguf_tests;
 pub mod heads;
 pub mod hidden;
 pub mod host;
@@ -24,6 +25,8 @@ pub mod quantize;
 pub mod scorer;
 pub mod threads;
 pub mod widen;
+
+pub use crate::gguf;
 
 use std::sync::OnceLock;
 
