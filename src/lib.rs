@@ -27,6 +27,9 @@
 //! * [`generate`]: How do rounds become a text, and when does it end?
 //! * [`text`]: What may be printed already? Whole characters, and no beginning of a stop string.
 //! * [`chat`]: How does a prompt look in the model's own template?
+//! * [`control`]: How much is drafted, or nothing at all?
+//! * [`cost`]: What do a pass and a draft cost on this machine?
+//! * [`survival`]: How likely is a guess to be accepted, really?
 //! * [`stats`]: What do the rounds add up to?
 //! * [`prompts`]: Which texts does a benchmark continue?
 //! * [`report`]: What did a comparison with plain decoding find?
@@ -139,6 +142,8 @@ pub mod chat;
 #[cfg(feature = "llama")]
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod cost;
 pub mod dice;
 pub mod engine;
 pub mod generate;
@@ -153,6 +158,7 @@ pub mod report;
 pub mod sampler;
 pub mod spread;
 pub mod stats;
+pub mod survival;
 pub mod testkit;
 pub mod text;
 pub mod verify;
