@@ -165,6 +165,9 @@ impl Control {
         if n == 0 && round.is_probe && order.nodes.len() > 0 && schedule.affords(draft, 1) {
             n = 1;
         }
+        if std::env::var("TRACE").is_ok() {
+            eprintln!("TR bal {:.2} speed {:.2} n {n} of {} probe {} surv {:.2?} shift {:.2?} mode {:?} pat {} rest {} missed {}", schedule.stake / schedule.plain, self.speed, order.nodes.len(), round.is_probe, order.survivals.first(), self.survival.parts().first(), self.mode, self.patience, self.rest, self.missed);
+        }
         round.draft_seconds = draft;
         round.prediction = Prediction { tokens: 1.0 + order.sum(n), seconds: draft + schedule.seconds(n) };
         tree.pruned(&order.nodes[n..])
@@ -183,6 +186,9 @@ impl Control {
         let called = planned.schedule.is_some();
         self.notice_surprise(&planned, nodes, total - draft);
         self.curve.learn(planned.context, nodes, total - draft);
+        if std::env::var("TRACE").is_ok() {
+            eprintln!("LE {nodes} called {called} bal {:.2} {:?} missed {} since_plain {} after {} draft1 {:.3} unv {} pat {}", self.account.balance, self.mode, self.missed, self.since_plain, self.plain_after, self.draft.seconds(1, self.missed) / 0.05, self.unverified, self.patience);
+        }
         match called {
             true => self.draft.learn(tree.passes(), self.missed, draft),
             false => self.draft.learn_idle(draft),
@@ -196,13 +202,16 @@ impl Control {
         }
         self.be_patient(tree, accepted, &planned);
         let Some(plain) = self.curve.seconds(planned.context, 1).map(|t| t.seconds) else { return };
-        // By the model's times, not the clock's: an outage is nobody's loss.
+        // By the curve's times, not the clock's: an outage is nobody's loss. A single measurement may have been one.
         let scoring = self.curve.seconds(planned.context, nodes).map_or(plain, |t| t.seconds);
+        let expected = planned.prediction.seconds - planned.draft_seconds;
+        let scoring = if expected > 0.0 { scoring.min(expected * DOUBTFUL) } else { scoring };
         let cost = (scoring + planned.draft_seconds) / plain;
         self.account.book(round.tokens.len() as f64, cost);
         self.speed = (self.speed * SPEED_STEPS + round.tokens.len() as f64) / (SPEED_STEPS + cost);
         if called {
-            self.judge_calls(planned.prediction.tokens - cost);
+            let tokens = (planned.prediction.tokens + round.tokens.len() as f64) / 2.0;
+            self.judge_calls((tokens - cost).clamp(-1.0, 1.0));
         }
     }
 
@@ -245,7 +254,7 @@ impl Control {
             plain,
             rate: self.speed.max(1.0) / plain,
             least: if is_probe { 0.0 } else { (least * LEAST).max(0.002) as f32 },
-            stake: self.account.balance * plain,
+            stake: (self.account.balance + self.overdraft()) * plain,
             hopeful: times.iter().map(|t| t.seconds * (1.0 - t.error.min(HOPE))).collect(),
             times: times.iter().map(|t| t.seconds).collect(),
             cautious: times.iter().map(|t| t.seconds * (1.0 + t.error)).collect(),
@@ -253,6 +262,14 @@ impl Control {
             missed: self.missed,
             survival: self.survival.clone(),
         })
+    }
+
+    /// A drafter whose calls were worth their cost lately may have been unlucky: it gets a little more than there is.
+    fn overdraft(&self) -> f64 {
+        match self.mode {
+            Mode::On { worth, weight } if weight >= OVERDRAFT_CALLS && worth > HYSTERESIS * weight => OVERDRAFT,
+            _ => 0.0,
+        }
     }
 
     /// T(1) is what everything is compared with. Where no round is plain by itself, one is made so now and then.
@@ -296,7 +313,7 @@ impl Control {
         self.mode = match self.mode {
             Mode::On { worth, weight } => {
                 let (worth, weight) = (worth * CALLS_FADE + worth_now, weight * CALLS_FADE + 1.0);
-                match weight >= TRIAL as f64 * 0.9 && worth < 0.0 {
+                match weight >= CALLS_AT_LEAST && worth < 0.0 {
                     true => Mode::Off { wait: self.rest },
                     false => Mode::On { worth, weight },
                 }
@@ -308,7 +325,7 @@ impl Control {
                     Mode::On { worth: worth + worth_now, weight: f64::from(TRIAL) }
                 }
                 false => {
-                    self.rest = (self.rest * 2).min(PATIENCE_AT_MOST);
+                    self.rest = (self.rest * 2).min(REST_AT_MOST);
                     Mode::Off { wait: self.rest }
                 }
             },
@@ -327,18 +344,22 @@ impl Default for Mode {
 #[derive(Debug)]
 struct Account {
     balance: f64,
+    /// All that was won, less all that was lost.
+    won: f64,
 }
 
 impl Default for Account {
     fn default() -> Account {
-        Account { balance: ENDOWMENT }
+        Account { balance: ENDOWMENT, won: 0.0 }
     }
 }
 
 impl Account {
     /// A round gave so many tokens and cost so many plain steps.
     fn book(&mut self, tokens: f64, cost: f64) {
-        self.balance = (self.balance + ALLOWANCE * cost + tokens - cost).min(MOST_AT_STAKE);
+        self.won += tokens - cost;
+        let most = MOST_AT_STAKE + self.won.max(0.0) * WINNINGS;
+        self.balance = (self.balance + ALLOWANCE * cost + tokens - cost).clamp(-ENDOWMENT, most);
     }
 }
 
@@ -378,9 +399,11 @@ impl Schedule {
         at(&self.times, nodes)
     }
 
-    /// Whether a round with so many nodes could lose no more than may be lost. Fewer nodes than one are no bet.
+    /// Whether a round with so many nodes could lose no more than may be lost: a share of it, so that one bad round does
+    /// not end it all, or, with few nodes, all of it.
     fn affords(&self, draft: f64, nodes: usize) -> bool {
-        draft + at(&self.cautious, nodes) - self.plain <= self.stake
+        let loss = draft + at(&self.cautious, nodes) - self.plain;
+        loss <= self.stake * if nodes <= FEW_NODES { 1.0 } else { STAKE }
     }
 
     /// The best number of nodes in this order that keeps those that must stay. Where the curve was hardly measured, it
@@ -493,14 +516,26 @@ fn count(counts: &mut Vec<usize>, at: usize) {
 }
 
 /// What may be lost to begin with, the share of the time that may be lost for good, and the most that may be lost in a
-/// row, in plain steps. With 256 tokens the first two make 1.1 %.
-const ENDOWMENT: f64 = 1.5;
+/// row, in plain steps. With 256 tokens the first two make 1.7 %.
+const ENDOWMENT: f64 = 3.0;
 const ALLOWANCE: f64 = 0.005;
 const MOST_AT_STAKE: f64 = 8.0;
 
+/// The share of all winnings that may be lost again.
+const WINNINGS: f64 = 0.1;
+
+/// The share of it that one round may lose, and the nodes up to which it may lose all.
+const STAKE: f64 = 0.4;
+const FEW_NODES: usize = 1;
+
+/// What a drafter that pays may lose beyond that, and the calls that show it.
+const OVERDRAFT: f64 = 2.5;
+const OVERDRAFT_CALLS: f64 = 3.0;
+
 /// Rounds without a verified guess before one is verified for its own sake, at first and at most.
 const PATIENCE: u32 = 8;
-const PATIENCE_AT_MOST: u32 = 4096;
+const PATIENCE_AT_MOST: u32 = 128;
+const REST_AT_MOST: u32 = 32;
 
 /// The same for measuring T(1) where every round drafts.
 const PLAIN_AFTER: u32 = 48;
@@ -508,10 +543,14 @@ const PLAIN_AFTER_AT_MOST: u32 = 768;
 const SURPRISE: f64 = 0.08;
 
 /// Calls by which a drafter that was off is judged, what they must be worth on average, in plain steps, and a half-life
-/// of 16 calls while it is on.
+/// of 8 calls while it is on. No call counts for more than one plain step: past winnings are no reason to go on.
 const TRIAL: u32 = 4;
 const HYSTERESIS: f64 = 0.03;
-const CALLS_FADE: f64 = 0.957_6;
+const CALLS_FADE: f64 = 0.917;
+const CALLS_AT_LEAST: f64 = 7.0;
+
+/// A pass that seems to have cost more than this many times what was expected is booked as having cost that.
+const DOUBTFUL: f64 = 1.5;
 
 /// A drafter whose call costs no more than this share of a plain step is always asked: it is its guesses that are
 /// weighed.

@@ -105,7 +105,12 @@ impl Range {
             self.levels.push_back(seconds / shape);
         }
         let Some(level) = self.level() else { return };
-        self.points.entry(nodes).or_default().learn(seconds / level);
+        // A first measurement far beyond what its neighbours let expect is more likely an outage than a step.
+        let most = match known.or_else(|| self.shape(nodes).filter(|(_, error)| *error < LARGEST_ERROR).map(|(shape, _)| shape)) {
+            Some(shape) => shape * STEEPEST,
+            None => f64::INFINITY,
+        };
+        self.points.entry(nodes).or_default().learn((seconds / level).min(most));
     }
 
     fn level(&self) -> Option<f64> {
@@ -116,11 +121,19 @@ impl Range {
 
     /// The ratio at `nodes` and its error.
     fn shape(&self, nodes: usize) -> Option<(f64, f64)> {
-        if let Some(point) = self.points.get(&nodes) {
-            return Some((point.middle, NOISE / (point.recent.len() as f64).sqrt()));
-        }
-        let below = self.points.range(..nodes).next_back();
-        let above = self.points.range(nodes..).next();
+        let Some(point) = self.points.get(&nodes) else { return self.straight(nodes, 1) };
+        let error = NOISE / (point.recent.len() as f64).sqrt();
+        // The first measurements may have been outages: not dearer than what is better known lets expect.
+        let fewer_known = self.points.range(..nodes).any(|(_, point)| point.recent.len() >= FEW);
+        let expected = if point.recent.len() < FEW && fewer_known { self.straight(nodes, FEW) } else { None };
+        Some((expected.map_or(point.middle, |(shape, _)| shape.min(point.middle)), error))
+    }
+
+    /// The straight line between or beyond the points that were measured `often` enough.
+    fn straight(&self, nodes: usize, often: usize) -> Option<(f64, f64)> {
+        let known = |(_, point): &(&usize, &Point)| point.recent.len() >= often;
+        let below = self.points.range(..nodes).rev().find(known);
+        let above = self.points.range(nodes + 1..).find(known);
         let steps = |a: usize, b: usize| a.abs_diff(b) as f64;
         match (below, above) {
             (Some((&a, left)), Some((&b, right))) => {
@@ -129,7 +142,7 @@ impl Range {
                 Some((left.middle + share * (right.middle - left.middle), (BETWEEN * gap).min(LARGEST_ERROR)))
             }
             (Some((&a, last)), None) => {
-                let first = self.points.iter().next().filter(|(&n, _)| n < a);
+                let first = self.points.iter().find(known).filter(|(&n, _)| n < a);
                 let slope = match first {
                     Some((&n, first)) => ((last.middle - first.middle) / steps(a, n)).max(0.0),
                     None => last.middle * PRIOR_SLOPE / (1.0 + PRIOR_SLOPE * steps(a, 1)),
@@ -290,6 +303,9 @@ const FEW: usize = 3;
 /// followed after five.
 const LEVELS: usize = 9;
 
+/// No single measurement counts for more than this many times what was expected.
+const STEEPEST: f64 = 2.0;
+
 /// Ratios kept for each n.
 const RATIOS: usize = 16;
 
@@ -312,7 +328,7 @@ const PRIOR_CALLS: f64 = 2.0;
 
 /// Relative errors: of a single measurement, of an interpolation and an extrapolation per node away from a measured
 /// one, of an extrapolation by the prior alone, of another context, and of anything. Choices, not fits.
-const NOISE: f64 = 0.08;
+const NOISE: f64 = 0.12;
 const BETWEEN: f64 = 0.06;
 const BEYOND: f64 = 0.08;
 const BEYOND_ONE: f64 = 0.15;

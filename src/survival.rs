@@ -129,6 +129,11 @@ impl Survival {
         }
     }
 
+    #[doc(hidden)]
+    pub fn parts(&self) -> Vec<f64> {
+        self.parts.iter().map(|p| p.shift).collect()
+    }
+
     /// A round without evidence: what is recent becomes less so.
     pub fn pass(&mut self) {
         self.round += 1;

@@ -263,3 +263,16 @@ fn table() {
         }
     }
 }
+
+#[test]
+#[ignore]
+fn debug() {
+    let drafter = Drafter { guess: |_, _, _| (0.95, 0.95), ..MODEL };
+    for seed in SEEDS {
+        let world = World::new(Q8_0, 1024, seed);
+        let mut control = world.seeded();
+        let (t, _) = world.run(&drafter, wide(&drafter), Some(&mut control));
+        let r = control.report(100);
+        println!("{seed}: {:.3} {:?} {:?}", world.plain() / t, r.choices, r.curve.iter().map(|(n, s)| (*n, (s / STEP / ratio(Q8_0, *n) * 100.0).round())).collect::<Vec<_>>());
+    }
+}

@@ -162,11 +162,10 @@ impl TokenTree {
         if !self.has_room_below(parent) || token as usize >= self.n_vocab {
             return None;
         }
-        let likely = self.judge(parent, belief, false);
-        if self.pace.as_ref().is_some_and(|pace| !pace.is_worth_adding(self.survival(parent) * likely.acceptance)) {
+        if !self.is_worth_adding(parent, belief) {
             return None;
         }
-        Some(self.push(parent, token, likely, None))
+        Some(self.push(parent, token, belief, None))
     }
 
     /// Draw up to `n` distinct children of `parent` from `q`, without replacement, and keep `q` for
@@ -208,8 +207,8 @@ impl TokenTree {
             _ => Cow::Owned(q.without(&drawn)?),
         };
         let token = left.draw(self.dice.as_deref_mut()?);
-        let likely = self.judge(parent, drawn_belief(left.p(token)), true);
-        let node = self.push(parent, token, likely, Some(draw as u32));
+        let belief = drawn_belief(left.p(token));
+        let node = self.push(parent, token, belief, Some(draw as u32));
         self.draws[draw].nodes.push(node);
         Some(node)
     }
@@ -475,6 +474,11 @@ impl TokenTree {
         self.room() > 0 && self.nodes.get(parent.index()).is_some_and(|p| (p.depth as usize) < self.shape.depth)
     }
 
+    fn is_worth_adding(&self, parent: NodeId, belief: f32) -> bool {
+        let survival = |likely: Likely| self.survival(parent) * likely.acceptance;
+        self.pace.as_ref().is_none_or(|pace| pace.is_worth_adding(survival(self.judge(parent, belief, false))))
+    }
+
     /// How likely a guess is: as the drafter believes, and as the pace takes it.
     fn judge(&self, parent: NodeId, belief: f32, drawn: bool) -> Likely {
         let up = self.node(parent);
@@ -485,9 +489,9 @@ impl TokenTree {
         Likely { belief, acceptance }
     }
 
-    fn push(&mut self, parent: NodeId, token: Token, likely: Likely, draw: Option<u32>) -> NodeId {
+    fn push(&mut self, parent: NodeId, token: Token, belief: f32, draw: Option<u32>) -> NodeId {
         let id = self.nodes.len() as u32;
-        let part = self.part;
+        let (part, likely) = (self.part, self.judge(parent, belief, draw.is_some()));
         let up = &mut self.nodes[parent.index()];
         up.claimed += likely.belief;
         up.spent += likely.acceptance;
@@ -595,6 +599,60 @@ mod tests {
         assert!(t.add(NodeId::ROOT, 2, 0.5).is_some());
         assert_eq!(t.add(NodeId::ROOT, 3, 0.5), None, "too many");
         assert_eq!(t.sample(NodeId::ROOT, uniform(&[4, 5]), 3).count(), 0);
+    }
+
+    struct Halves;
+    impl Pace for Halves {
+        fn acceptance(&self, guess: Guess) -> f32 {
+            guess.belief / 2.0
+        }
+        fn is_worth_adding(&self, survival: f32) -> bool {
+            survival >= 0.1
+        }
+        fn another_pass(&self, tree: &TokenTree, _: NodeId) -> bool {
+            tree.passes() < 2
+        }
+        fn another_draw(&self, _: &TokenTree, _: f32) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_pace_judges_guesses_and_ends_growth() {
+        let mut t = TokenTree::new(10, Box::new(First));
+        t.begin_paced(9, WIDE, Arc::new(Halves));
+        let mut named = 0;
+        loop {
+            let next = t.next_to_expand();
+            if next.is_empty() {
+                break;
+            }
+            named += next.len();
+            next.into_iter().for_each(|n| assert!(t.add(n, 1, 0.8).is_some()));
+        }
+        assert_eq!((named, t.passes()), (2, 2));
+        let (first, second) = (NodeId(1), NodeId(2));
+        assert_eq!((t.belief(first), t.survival(first), t.survival(second)), (0.8, 0.4, 0.16000001));
+        assert_eq!(t.add(second, 1, 0.8), None, "not worth it");
+        t.begin(9, WIDE);
+        assert_eq!(t.add(NodeId::ROOT, 1, 0.8).map(|n| t.survival(n)), Some(0.8), "a pace is for one round");
+    }
+
+    #[test]
+    fn pruning_takes_fixed_leaves_and_keeps_the_rest_as_it_was() {
+        let mut t = tree(Shape { max_nodes: 8, depth: 4, width: 2 });
+        let a = t.add(NodeId::ROOT, 1, 0.5).unwrap();
+        let b = t.add(NodeId::ROOT, 2, 0.3).unwrap();
+        let below = t.add(a, 3, 0.5).unwrap();
+        let drawn = t.sample(b, uniform(&[4, 5]), 1).next().unwrap();
+        let c = t.add(drawn, 6, 0.5).unwrap();
+        let (round, path) = (t.round(), t.path(drawn));
+        let t = t.pruned(&[NodeId::ROOT, a, b, below, drawn, c]);
+        assert_ne!(t.round(), round, "the engine refuses it from a drafter");
+        assert_eq!(t.ids().map(|n| t.token(n)).collect::<Vec<_>>(), [9, 2, 4], "b leads to what was drawn");
+        assert_eq!((t.path(NodeId(2)), t.draw(NodeId(2)).unwrap().nodes()), (path, &[NodeId(2)][..]));
+        assert_eq!(t.children(NodeId(1)).collect::<Vec<_>>(), [NodeId(2)]);
+        assert_eq!((t.parent(NodeId(2)), t.children(NodeId(2)).next()), (Some(NodeId(1)), None));
     }
 
     #[test]
