@@ -12,10 +12,11 @@
 //!
 //! **What may be lost.** Beliefs may lie, texts change, curves are guesses where they were not measured. So every
 //! round that could lose time against plain decoding is a bet, and [`Account`] holds what may be bet: it begins with the
-//! worth of a plain round or two, receives half a percent of the time that passes, and whatever speculation won; whatever
-//! it lost is taken from it, and it holds no more than a few plain rounds, so that old winnings are not gambled away. A
-//! round whose guesses may all be wrong must not cost more than is there. This alone bounds the total loss, whatever the
-//! estimates say; probes are paid from it too, at intervals that double for as long as they fail.
+//! worth of three plain rounds, receives half a percent of the time that passes, and whatever speculation won; whatever
+//! it lost is taken from it, and it holds no more than a few plain rounds and a tenth of all winnings, so that they are not
+//! gambled away. A round whose guesses may all be wrong must not cost more than a part of what is there. This alone bounds
+//! the total loss, whatever the estimates say; probes are paid from it too, at intervals that double for as long as they
+//! fail, and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
 //!
 //! **Drawn nodes** are never pruned, so how many is decided before each draw, by [`Schedule`], the tree's pace.
 
@@ -50,6 +51,8 @@ pub struct Control {
     /// Rounds since the last plain one, and how many to let pass before T(1) is measured again.
     since_plain: u32,
     plain_after: u32,
+    /// Rounds in a row that took another time than expected.
+    surprises: u32,
     choices: Vec<usize>,
 }
 
@@ -165,9 +168,6 @@ impl Control {
         if n == 0 && round.is_probe && order.nodes.len() > 0 && schedule.affords(draft, 1) {
             n = 1;
         }
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("TR bal {:.2} speed {:.2} n {n} of {} probe {} surv {:.2?} shift {:.2?} mode {:?} pat {} rest {} missed {}", schedule.stake / schedule.plain, self.speed, order.nodes.len(), round.is_probe, order.survivals.first(), self.survival.parts().first(), self.mode, self.patience, self.rest, self.missed);
-        }
         round.draft_seconds = draft;
         round.prediction = Prediction { tokens: 1.0 + order.sum(n), seconds: draft + schedule.seconds(n) };
         tree.pruned(&order.nodes[n..])
@@ -186,9 +186,6 @@ impl Control {
         let called = planned.schedule.is_some();
         self.notice_surprise(&planned, nodes, total - draft);
         self.curve.learn(planned.context, nodes, total - draft);
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("LE {nodes} called {called} bal {:.2} {:?} missed {} since_plain {} after {} draft1 {:.3} unv {} pat {}", self.account.balance, self.mode, self.missed, self.since_plain, self.plain_after, self.draft.seconds(1, self.missed) / 0.05, self.unverified, self.patience);
-        }
         match called {
             true => self.draft.learn(tree.passes(), self.missed, draft),
             false => self.draft.learn_idle(draft),
@@ -277,17 +274,23 @@ impl Control {
         self.since_plain >= self.plain_after
     }
 
-    /// A plain round that took as long as thought need not be repeated soon.
+    /// A plain round that took as long as thought need not be repeated soon. One that did not must be, and so must one
+    /// after other rounds became faster or slower: whether plain ones did too, nobody knows.
     fn notice_surprise(&mut self, planned: &Planned, nodes: usize, seconds: f64) {
+        let Some(expected) = self.curve.seconds(planned.context, nodes) else { return };
+        let is_surprise = !(1.0 - SURPRISE..=1.0 + SURPRISE).contains(&(seconds / expected.seconds));
         if nodes > 1 {
             self.since_plain += 1;
+            self.surprises = if is_surprise { self.surprises + 1 } else { 0 };
+            if self.surprises >= SURPRISES {
+                (self.surprises, self.plain_after) = (0, PLAIN_AFTER_A_SURPRISE);
+            }
             return;
         }
-        let Some(expected) = self.curve.seconds(planned.context, 1) else { return };
         if self.since_plain >= self.plain_after {
-            self.plain_after = match (seconds / expected.seconds - 1.0).abs() < SURPRISE {
-                true => (self.plain_after * 2).min(PLAIN_AFTER_AT_MOST),
-                false => PLAIN_AFTER,
+            self.plain_after = match is_surprise {
+                true => PLAIN_AFTER_A_SURPRISE,
+                false => (self.plain_after * 2).min(PLAIN_AFTER_AT_MOST),
             };
         }
         self.since_plain = 0;
@@ -303,7 +306,8 @@ impl Control {
         let paid = planned.prediction.tokens > 1.0 && !planned.is_probe;
         self.patience = match (paid, accepted.is_empty()) {
             (true, _) => PATIENCE,
-            (false, false) => 1,
+            // If it pays now, the next round knows.
+            (false, false) => self.patience,
             (false, true) => (self.patience * 2).clamp(PATIENCE, PATIENCE_AT_MOST),
         };
     }
@@ -534,13 +538,17 @@ const OVERDRAFT_CALLS: f64 = 3.0;
 
 /// Rounds without a verified guess before one is verified for its own sake, at first and at most.
 const PATIENCE: u32 = 8;
-const PATIENCE_AT_MOST: u32 = 128;
+const PATIENCE_AT_MOST: u32 = 64;
 const REST_AT_MOST: u32 = 32;
 
 /// The same for measuring T(1) where every round drafts.
 const PLAIN_AFTER: u32 = 48;
 const PLAIN_AFTER_AT_MOST: u32 = 768;
-const SURPRISE: f64 = 0.08;
+const PLAIN_AFTER_A_SURPRISE: u32 = 3;
+
+/// Another time than expected by this share is a surprise, and so many in a row are no outage.
+const SURPRISE: f64 = 0.2;
+const SURPRISES: u32 = 4;
 
 /// Calls by which a drafter that was off is judged, what they must be worth on average, in plain steps, and a half-life
 /// of 8 calls while it is on. No call counts for more than one plain step: past winnings are no reason to go on.

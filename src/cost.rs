@@ -4,7 +4,7 @@
 //! a *shape*, one ratio per n, times a *level* in seconds, which all n share. The level follows the last few rounds by
 //! their median: when another program starts, every n becomes slower at once, those that were not measured since too,
 //! and no choice between them is made by which of them was measured on a bad day. The shape follows slowly, as the mean
-//! of the middle half of the last ratios at each n. A staircase is kept as measured; between and beyond what was
+//! of the middle half of the last ratios at each n, unless they stay off for longer than the level takes to follow. A staircase is kept as measured; between and beyond what was
 //! measured, the curve is taken to be straight, and says how little it is to be trusted there.
 //!
 //! Nothing here looks at a clock: seconds are given.
@@ -36,12 +36,17 @@ struct Range {
     points: BTreeMap<usize, Point>,
     /// The last seconds / shape.
     levels: VecDeque<f64>,
+    #[serde(skip)]
+    passes: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Point {
     recent: VecDeque<f64>,
     middle: f64,
+    /// Since which pass all measurements here are off, and how many.
+    #[serde(skip)]
+    off: Option<(u64, usize)>,
 }
 
 impl CostCurve {
@@ -106,11 +111,14 @@ impl Range {
         }
         let Some(level) = self.level() else { return };
         // A first measurement far beyond what its neighbours let expect is more likely an outage than a step.
-        let most = match known.or_else(|| self.shape(nodes).filter(|(_, error)| *error < LARGEST_ERROR).map(|(shape, _)| shape)) {
+        let most = match known
+            .or_else(|| self.shape(nodes).filter(|(_, error)| *error < LARGEST_ERROR).map(|(shape, _)| shape))
+        {
             Some(shape) => shape * STEEPEST,
             None => f64::INFINITY,
         };
-        self.points.entry(nodes).or_default().learn((seconds / level).min(most));
+        self.passes += 1;
+        self.points.entry(nodes).or_default().learn((seconds / level).min(most), self.passes);
     }
 
     fn level(&self) -> Option<f64> {
@@ -119,8 +127,15 @@ impl Range {
         levels.get(levels.len() / 2).copied()
     }
 
-    /// The ratio at `nodes` and its error.
+    /// The ratio at `nodes` and its error. A step may be dearer than the next, but not by much: then it was mismeasured.
     fn shape(&self, nodes: usize) -> Option<(f64, f64)> {
+        let (shape, error) = self.as_measured(nodes)?;
+        let more = self.points.range(nodes + 1..).filter(|(_, point)| point.recent.len() >= FEW);
+        let most = more.map(|(_, point)| point.middle * RISER).fold(f64::INFINITY, f64::min);
+        Some((shape.min(most), error))
+    }
+
+    fn as_measured(&self, nodes: usize) -> Option<(f64, f64)> {
         let Some(point) = self.points.get(&nodes) else { return self.straight(nodes, 1) };
         let error = NOISE / (point.recent.len() as f64).sqrt();
         // The first measurements may have been outages: not dearer than what is better known lets expect.
@@ -160,17 +175,25 @@ impl Range {
     }
 
     fn as_a_beginning(&self) -> Range {
-        let point = |point: &Point| Point { recent: [point.middle; FEW].into(), middle: point.middle };
+        let point = |point: &Point| Point { recent: [point.middle; FEW].into(), middle: point.middle, off: None };
         Range {
             points: self.points.iter().map(|(&n, p)| (n, point(p))).collect(),
             levels: self.level().into_iter().collect(),
+            passes: 0,
         }
     }
 }
 
 impl Point {
-    fn learn(&mut self, ratio: f64) {
+    fn learn(&mut self, ratio: f64, pass: u64) {
+        let is_off = self.recent.len() >= FEW && !(1.0 - STEP..=1.0 + STEP).contains(&(ratio / self.middle));
+        self.off = is_off.then(|| self.off.map_or((pass, 1), |(since, n)| (since, n + 1)));
         push(&mut self.recent, ratio, RATIOS);
+        // Off for longer than the level takes to follow: the staircase itself has changed.
+        if self.off.is_some_and(|(since, n)| n >= FEW && pass - since >= LEVELS as u64) {
+            self.recent.drain(..self.recent.len() - FEW);
+            self.off = None;
+        }
         self.middle = middle(self.recent.iter().copied());
     }
 }
@@ -305,6 +328,12 @@ const LEVELS: usize = 9;
 
 /// No single measurement counts for more than this many times what was expected.
 const STEEPEST: f64 = 2.0;
+
+/// A measurement is off if it differs by more than this share.
+const STEP: f64 = 0.25;
+
+/// How much dearer fewer nodes may be than more. On two cores, up to 1.1 was seen.
+const RISER: f64 = 1.25;
 
 /// Ratios kept for each n.
 const RATIOS: usize = 16;

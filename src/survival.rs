@@ -129,11 +129,6 @@ impl Survival {
         }
     }
 
-    #[doc(hidden)]
-    pub fn parts(&self) -> Vec<f64> {
-        self.parts.iter().map(|p| p.shift).collect()
-    }
-
     /// A round without evidence: what is recent becomes less so.
     pub fn pass(&mut self) {
         self.round += 1;
@@ -262,10 +257,13 @@ impl Bin {
 
     /// The same where `x` sums the estimates.
     fn correction_of_mean(&self, trials: f64) -> f64 {
-        if self.n > 0.0 { self.correction(self.x / self.n, trials) } else { 0.0 }
+        if self.n > 0.0 {
+            self.correction(self.x / self.n, trials)
+        } else {
+            0.0
+        }
     }
 }
-
 
 impl Ratio {
     fn learn(&mut self, accepted: bool) {

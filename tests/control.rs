@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use foretoken::control::{Control, Plan};
 use foretoken::dice::{SeededDice, Stream};
+use foretoken::engine::Engine;
+use foretoken::registry::Registry;
+use foretoken::sampler::Sampling;
 use foretoken::stats::{Round, Stats};
+use foretoken::testkit::conformance::follows;
+use foretoken::testkit::toy::{ToyHost, ToyModel};
 use foretoken::verify::Ending;
-use foretoken_drafter::{NodeId, Shape, Token, TokenTree};
+use foretoken_drafter::{Host, NodeId, Shape, Token, TokenTree};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -63,7 +68,8 @@ struct Drafter {
     draws: bool,
 }
 
-const FREE: Drafter = Drafter { guess: |_, _, _| (0.0, 0.0), width: 1, call: 0.0001, pass: 0.0, catch_up: 0.0, draws: false };
+const FREE: Drafter =
+    Drafter { guess: |_, _, _| (0.0, 0.0), width: 1, call: 0.0001, pass: 0.0, catch_up: 0.0, draws: false };
 const MODEL: Drafter = Drafter { call: 0.01, pass: 0.1, catch_up: 0.03, ..FREE };
 
 struct World {
@@ -116,7 +122,8 @@ impl World {
             let slow = STEP * (self.slow)(now);
             let called = f64::from(u8::from(drafts && shape.max_nodes > 0));
             let late = if passes > 0 { std::mem::take(&mut missed) as f64 } else { 0.0 };
-            let draft = slow * mood.noise() * (drafter.call * called + drafter.pass * passes as f64 + drafter.catch_up * late);
+            let draft =
+                slow * mood.noise() * (drafter.call * called + drafter.pass * passes as f64 + drafter.catch_up * late);
             let score = slow * mood.noise() * ratio(self.curve, tree.len());
             if passes == 0 {
                 missed += accepted.len() + 1;
@@ -233,46 +240,181 @@ fn geometric_mean(values: &[f64]) -> f64 {
 
 const SEEDS: std::ops::Range<u64> = 0..4;
 
+type Guess = fn(usize, usize, f64) -> (f64, f64);
+
+/// Geometric means over the seeds: controlled, and the best fixed length with its own, relative to plain decoding.
+fn cell(curve: Curve, drafter: &Drafter, tokens: usize) -> (f64, usize, f64) {
+    let mean = |f: &dyn Fn(&World) -> f64| {
+        geometric_mean(&SEEDS.map(|seed| f(&World::new(curve, tokens, seed))).collect::<Vec<_>>())
+    };
+    let fixed = LENGTHS.map(|length| (length, mean(&|world| world.fixed(drafter, length))));
+    let best = fixed.into_iter().chain([(0, 1.0)]).max_by(|a, b| a.1.total_cmp(&b.1)).expect("there are lengths");
+    (mean(&|world| world.controlled(drafter)), best.0, best.1)
+}
+
+const LENGTHS: [usize; 9] = [1, 2, 3, 4, 5, 7, 8, 12, 16];
+
+fn random() -> Guess {
+    |_, _, _| (0.9, 0.001)
+}
+
 #[test]
-fn table() {
-    let honest: [(&str, fn(usize, usize, f64) -> (f64, f64)); 9] = [
-        ("0.3", |_, _, _| (0.3, 0.3)),
-        ("0.6", |_, _, _| (0.6, 0.6)),
-        ("0.8", |_, _, _| (0.8, 0.8)),
-        ("0.95", |_, _, _| (0.95, 0.95)),
-        ("0.8 said 0.4", |_, _, _| (0.4, 0.8)),
-        ("varied", |_, _, u| (u.sqrt(), u.sqrt())),
-        ("random .9", |_, _, _| (0.9, 0.001)),
-        ("right 200", |made, _, _| (0.9, if made < 200 { 0.98 } else { 0.0 })),
-        ("phases", |made, _, _| (0.7, if made % 200 < 100 { 0.95 } else { 0.2 })),
-    ];
+fn guessing_at_random_costs_at_most_two_percent() {
     for (name, curve) in CURVES {
-        for (cost, base) in [("free", &FREE), ("model", &MODEL)] {
-            for (what, guess) in honest {
-                let drafter = Drafter { guess, ..*base };
-                for tokens in [256, 1024] {
-                    let world = |seed| World::new(curve, tokens, seed);
-                    let mean = |f: &dyn Fn(&World) -> f64| geometric_mean(&SEEDS.map(|s| f(&world(s))).collect::<Vec<_>>());
-                    let fixed: Vec<f64> = [1, 2, 3, 4, 5, 7, 8, 12, 16].map(|k| mean(&|w| w.fixed(&drafter, k))).to_vec();
-                    let best = fixed.iter().copied().fold(1.0, f64::max);
-                    let worst = SEEDS.map(|s| world(s).controlled(&drafter)).fold(f64::MAX, f64::min);
-                    let auto = mean(&|w| w.controlled(&drafter));
-                    println!("{name:7} {cost:5} {what:12} {tokens:5}: auto {auto:.3} (worst {worst:.3}) best {best:.3} ratio {:.3}", auto / best);
-                }
+        for base in [FREE, MODEL] {
+            for tokens in [256, 1024] {
+                let drafter = Drafter { guess: random(), ..base };
+                let (auto, _, _) = cell(curve, &drafter, tokens);
+                assert!(auto >= 0.98, "{name}, {tokens} tokens, passes cost {}: {auto:.3}", drafter.pass);
             }
         }
     }
 }
 
 #[test]
-#[ignore]
-fn debug() {
-    let drafter = Drafter { guess: |_, _, _| (0.95, 0.95), ..MODEL };
-    for seed in SEEDS {
-        let world = World::new(Q8_0, 1024, seed);
-        let mut control = world.seeded();
-        let (t, _) = world.run(&drafter, wide(&drafter), Some(&mut control));
-        let r = control.report(100);
-        println!("{seed}: {:.3} {:?} {:?}", world.plain() / t, r.choices, r.curve.iter().map(|(n, s)| (*n, (s / STEP / ratio(Q8_0, *n) * 100.0).round())).collect::<Vec<_>>());
+fn being_right_for_200_tokens_and_never_again_does_not_hurt() {
+    for (name, curve) in CURVES {
+        for base in [FREE, MODEL] {
+            let drafter = Drafter { guess: |made, _, _| (0.9, if made < 200 { 0.98 } else { 0.0 }), ..base };
+            let after = |seed| {
+                let time = |tokens| {
+                    let world = World::new(curve, tokens, seed);
+                    (world.plain(), world.run(&drafter, wide(&drafter), Some(&mut world.seeded())).0)
+                };
+                let (begun, done) = (time(200), time(2200));
+                (done.0 - begun.0) / (done.1 - begun.1)
+            };
+            let after = geometric_mean(&SEEDS.map(after).collect::<Vec<_>>());
+            assert!(after >= 0.98, "{name}, passes cost {}: {after:.3} once it is wrong", drafter.pass);
+        }
+    }
+}
+
+#[test]
+fn what_pays_is_used_nearly_as_well_as_by_the_best_fixed_length() {
+    let guesses: [(&str, Guess); 5] = [
+        ("0.6", |_, _, _| (0.6, 0.6)),
+        ("0.8", |_, _, _| (0.8, 0.8)),
+        ("0.95", |_, _, _| (0.95, 0.95)),
+        ("0.8, said to be 0.4", |_, _, _| (0.4, 0.8)),
+        ("what it believes, from 0 to 1", |_, _, u| (u.sqrt(), u.sqrt())),
+    ];
+    for base in [FREE, MODEL] {
+        let mut shares = Vec::new();
+        for (name, curve) in CURVES {
+            for (what, guess) in guesses {
+                let drafter = Drafter { guess, ..base };
+                let (auto, length, best) = cell(curve, &drafter, 2048);
+                let share = auto / best;
+                println!("{name}, right {what}, passes cost {}: {auto:.3}; length {length}: {best:.3}", drafter.pass);
+                let least = if drafter.pass == 0.0 { 0.95 } else { 0.89 };
+                assert!(share >= least, "{name}, right {what}, passes cost {}: {share:.3}", drafter.pass);
+                shares.push(share);
+            }
+        }
+        assert!(geometric_mean(&shares) >= 0.97, "passes cost {}: {:.3}", base.pass, geometric_mean(&shares));
+    }
+}
+
+#[test]
+fn texts_that_change_gain_more_than_by_any_fixed_length() {
+    let drafter = Drafter { guess: |made, _, _| (0.7, if made % 400 < 200 { 0.95 } else { 0.1 }), ..FREE };
+    for (name, curve) in [("F16", F16), ("Q8_0", Q8_0), ("flat", FLAT)] {
+        let (auto, length, best) = cell(curve, &drafter, 2048);
+        assert!(auto > best, "{name}: {auto:.3}, length {length} {best:.3}");
+    }
+}
+
+#[test]
+fn when_another_program_starts_its_cost_is_followed() {
+    // Three times as slow all of a sudden: what pays stays what it was.
+    let drafter = Drafter { guess: |_, _, _| (0.8, 0.8), ..FREE };
+    let share = |seed| {
+        let world = World { slow: |now| if now > 15.0 { 3.0 } else { 1.0 }, ..World::new(F16, 1024, seed) };
+        world.controlled(&drafter) / world.fixed(&drafter, 5)
+    };
+    let share = geometric_mean(&SEEDS.map(share).collect::<Vec<_>>());
+    assert!(share >= 0.93, "{share:.3}");
+    // From a machine where speculation pays to one where it does not: within a hundred tokens it ends.
+    let drafter = Drafter { guess: |_, _, _| (0.7, 0.7), ..FREE };
+    let after = |seed| {
+        let mut control = World::new(FLAT, 512, seed).seeded();
+        World::new(FLAT, 512, seed).run(&drafter, wide(&drafter), Some(&mut control));
+        World::new(Q4_K_M, 128, seed + 100).run(&drafter, wide(&drafter), Some(&mut control));
+        let world = World::new(Q4_K_M, 1024, seed);
+        world.plain() / world.run(&drafter, wide(&drafter), Some(&mut control)).0
+    };
+    let after = geometric_mean(&SEEDS.map(after).collect::<Vec<_>>());
+    assert!(after >= 0.98, "{after:.3}");
+}
+
+#[test]
+fn nothing_known_is_no_obstacle() {
+    let drafter = Drafter { guess: |_, _, _| (0.8, 0.8), ..FREE };
+    let speed = |seed| {
+        let world = World::new(F16, 1024, seed);
+        world.plain() / world.run(&drafter, wide(&drafter), Some(&mut Control::new())).0
+    };
+    let speed = geometric_mean(&SEEDS.map(speed).collect::<Vec<_>>());
+    assert!(speed > 1.5, "{speed:.3}");
+}
+
+#[test]
+fn predictions_come_true() {
+    for (name, curve) in CURVES {
+        for base in [FREE, MODEL] {
+            let drafter = Drafter { guess: |_, _, u| (u.sqrt(), u.sqrt()), ..base };
+            let ratio = |seed| {
+                let world = World::new(curve, 1024, seed);
+                let (_, stats) = world.run(&drafter, wide(&drafter), Some(&mut world.seeded()));
+                stats.realised_over_predicted().expect("rounds are predicted")
+            };
+            // Outages, a twentieth of the time, are not predicted.
+            let ratio = geometric_mean(&SEEDS.map(ratio).collect::<Vec<_>>());
+            assert!((0.88..=1.05).contains(&ratio), "{name}, passes cost {}: {ratio:.3}", drafter.pass);
+        }
+    }
+}
+
+#[test]
+fn drawn_nodes_are_never_pruned() {
+    let drafter = Drafter { guess: |_, _, _| (0.5, 0.3), draws: true, ..MODEL };
+    let mut control = Control::new();
+    control.seed(100, &[1, 1, 2, 4].map(|n| (n, Duration::from_millis(50))));
+    let mut tree = TokenTree::new(1 << 16, Box::new(SeededDice::new(1, Stream::Draft)));
+    let Plan::Draft(pace) = control.plan(100, wide(&drafter)) else { panic!("nodes are free here") };
+    tree.begin_paced(0, wide(&drafter), pace);
+    drafter.grow(&mut tree, 0, &mut Chance::new(1), &mut vec![0.0]);
+    let drawn = tree.len();
+    assert!(drawn > 1);
+    assert_eq!(control.trim(tree).len(), drawn);
+}
+
+/// The law of the target, with every drafter's tree cut short by what a real clock happens to say.
+#[test]
+fn sampled_text_under_control_has_the_targets_law() {
+    let target = ToyModel::new(8, 1, 3.0, 5);
+    let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+    for settings in ["model = 'draft'", ""] {
+        let registry = Registry::builtin();
+        let mut host = ToyHost::new(&registry, &target).with("draft", target.imitated(0.3, 99));
+        let kind = if settings.is_empty() { "ngram" } else { "model" };
+        let drafter = host.build(kind, settings).expect("the settings are right");
+        let shape = Shape { max_nodes: 12, depth: 4, width: 3 };
+        // A curve that makes drafting look cheap; what is learned then takes over.
+        let mut control = Control::new();
+        [1, 1, 2, 4, 8, 12].iter().for_each(|&n| control.seed(5, &[(n, Duration::from_millis(1))]));
+        let mut engine =
+            Engine::new(Box::new(target.clone()), Some(drafter), sampling.clone(), shape, 3).with_control(control);
+        let (mut tokens, mut drafted) = (Vec::new(), 0);
+        engine.start(&[1, 2, 3, 1, 2]).expect("toys do not fail");
+        while tokens.len() < 20_000 {
+            let round = engine.step(100).expect("toys do not fail");
+            drafted += round.drafted;
+            tokens.extend(round.tokens);
+        }
+        let chi = follows(&target, &sampling, [&tokens[..]]);
+        assert!(!chi.contradicts(), "{kind}: {:.1} sigma", chi.z());
+        assert!(drafted > 0, "{kind}");
     }
 }

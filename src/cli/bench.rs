@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::run::{describe, Overrides};
 use super::{note, Failure};
-use crate::control::Control;
 use crate::config::{Setup, TargetSetup};
+use crate::control::Control;
 use crate::engine::Engine;
 use crate::generate::{generate, Generation, Limits};
 use crate::llama::host::{warnings, LlamaHost};
@@ -149,7 +149,13 @@ impl Bench {
     }
 
     fn methods(&self, setups: &[Setup], host: &mut LlamaHost<'_>) -> Result<Vec<Loaded>, Failure> {
-        let plain = Loaded { name: "none".to_owned(), about: "plain decoding".to_owned(), drafter: None, shape: PLAIN, control: None };
+        let plain = Loaded {
+            name: "none".to_owned(),
+            about: "plain decoding".to_owned(),
+            drafter: None,
+            shape: PLAIN,
+            control: None,
+        };
         let mut methods = vec![plain];
         for (setup, config) in setups.iter().zip(&self.configs) {
             host.set_base(&setup.base);

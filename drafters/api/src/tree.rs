@@ -503,7 +503,8 @@ impl TokenTree {
         if after == up.last_child {
             up.last_child = id;
         }
-        let mut node = Node { parent: parent.0, depth, belief: likely.belief, survival, part, draw, ..Node::root(token) };
+        let mut node =
+            Node { parent: parent.0, depth, belief: likely.belief, survival, part, draw, ..Node::root(token) };
         if after == NONE {
             node.next_sibling = first_child;
             self.nodes[parent.index()].first_child = id;
