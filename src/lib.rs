@@ -114,7 +114,8 @@
 //! Not promised: the same bits as plain decoding. Kernels round differently for one token and for many, so the logits
 //! themselves differ in the last digits, and where two tokens nearly tie, greedy text may take the other one.
 //! `foretoken check` measures by how much on the machine at hand. A seed repeats a run with the same build, machine
-//! and settings, if the tree's shape is fixed or nothing drafts: [`control`] goes by measured times; with another drafter it gives another text of the same law. And no drafter is promised to be faster.
+//! and settings, if the tree's shape is fixed or nothing drafts: [`control`] goes by measured times; with another
+//! drafter it gives another text of the same law. And no drafter is promised to be faster.
 //!
 //! # Features
 //!

@@ -415,6 +415,7 @@ fn sampled_text_under_control_has_the_targets_law() {
         }
         let chi = follows(&target, &sampling, [&tokens[..]]);
         assert!(!chi.contradicts(), "{kind}: {:.1} sigma", chi.z());
-        assert!(drafted > 0, "{kind}");
+        // The first round is planned before the clock has said anything.
+        assert!(drafted > 0 || kind == "ngram", "{kind}");
     }
 }
