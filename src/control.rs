@@ -165,7 +165,7 @@ impl Control {
         let order = Order::of(&tree);
         let draft = schedule.draft_seconds(tree.passes());
         let mut n = schedule.best(&order, draft).nodes;
-        if n == 0 && round.is_probe && order.nodes.len() > 0 && schedule.affords(draft, 1) {
+        if n == 0 && round.is_probe && !order.nodes.is_empty() && schedule.affords(draft, 1) {
             n = 1;
         }
         round.draft_seconds = draft;
