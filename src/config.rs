@@ -21,8 +21,10 @@ pub struct Setup {
     pub seed: u64,
     /// Which drafter.
     pub drafter: DrafterSetup,
-    /// The tree of every round.
+    /// The tree of every round, or, if adaptive, the largest.
     pub shape: Shape,
+    /// Whether to draft only as much as pays on this machine, within the shape.
+    pub adaptive: bool,
     /// Folder that relative paths in the drafter's settings start from.
     pub base: PathBuf,
 }
@@ -251,6 +253,7 @@ impl Draft {
             seed: config.sampling.seed.unwrap_or(0),
             drafter: drafter(config.drafter.take()).map_err(blame)?,
             shape: shape(&config.speculation).map_err(blame)?,
+            adaptive: is_adaptive(&config.speculation),
             base,
         })
     }
@@ -320,15 +323,18 @@ fn drafter(table: Option<toml::Table>) -> Result<DrafterSetup, String> {
     }
 }
 
+fn is_adaptive(t: &SpeculationTable) -> bool {
+    t.adaptive.unwrap_or(true)
+}
+
+/// What is fixed must pay by itself, so it is small by default; a bound may be generous.
 fn shape(t: &SpeculationTable) -> Result<Shape, String> {
-    if t.adaptive == Some(true) {
-        return Err(
-            "speculation.adaptive = true is not supported yet; use false with a fixed depth, width and max_nodes"
-                .to_owned(),
-        );
-    }
-    let shape =
-        Shape { max_nodes: t.max_nodes.unwrap_or(16), depth: t.depth.unwrap_or(4), width: t.width.unwrap_or(1) };
+    let (depth, width) = if is_adaptive(t) { (16, 4) } else { (4, 1) };
+    let shape = Shape {
+        max_nodes: t.max_nodes.unwrap_or(16),
+        depth: t.depth.unwrap_or(depth),
+        width: t.width.unwrap_or(width),
+    };
     within("speculation.max_nodes", Some(shape.max_nodes), 0, MAX_NODES)?;
     within("speculation.depth", Some(shape.depth), 0, MAX_NODES)?;
     within("speculation.width", Some(shape.width), 1, MAX_NODES)?;
@@ -422,7 +428,9 @@ mod tests {
     fn defaults() {
         let s = setup("[target]\nmodel = 'a.gguf'").unwrap();
         assert_eq!(s.drafter.kind, "none");
-        assert_eq!(s.shape, Shape { max_nodes: 16, depth: 4, width: 1 });
+        assert_eq!((s.adaptive, s.shape), (true, Shape { max_nodes: 16, depth: 16, width: 4 }));
+        let s = setup("[target]\nmodel = 'a.gguf'\n[speculation]\nadaptive = false").unwrap();
+        assert_eq!((s.adaptive, s.shape), (false, Shape { max_nodes: 16, depth: 4, width: 1 }));
         assert_eq!((s.sampling.temperature, s.sampling.top_k), (0.0, 40));
     }
 
@@ -445,7 +453,7 @@ mod tests {
             ("[target]\nmodel='a'\n[sampling]\ntemperature = nan", "sampling.temperature = NaN is out of range"),
             ("[target]\nmodel='a'\n[sampling]\ngrammar = 'x'", "sampling.grammar is not supported yet"),
             ("[target]\nmodel='a'\n[drafter]\nmodel = 'x'", "drafter.kind is missing"),
-            ("[target]\nmodel='a'\n[speculation]\nadaptive = true", "speculation.adaptive = true is not supported yet"),
+            ("[target]\nmodel='a'\n[speculation]\nadaptive = 1", "speculation.adaptive: invalid type: integer `1`"),
             ("[target]\nmodel='a'\n[speculation]\nmax_nodes = 9999", "it goes from 0 to 255"),
         ];
         for (text, expected) in cases {

@@ -11,6 +11,7 @@ use foretoken_drafter::{
     TokenTree,
 };
 
+use crate::control::{Control, Plan};
 use crate::dice::{SeededDice, Stream};
 use crate::sampler::Sampling;
 use crate::stats::Round;
@@ -22,6 +23,7 @@ pub struct Engine {
     drafter: Option<Box<dyn Drafter>>,
     sampling: Sampling,
     shape: Shape,
+    control: Option<Control>,
     tree: TokenTree,
     accept: Box<dyn Dice>,
     emit: Box<dyn Dice>,
@@ -54,7 +56,8 @@ pub enum EngineError {
 
 impl Engine {
     /// An engine that has seen no text yet. Without a drafter every round is a plain decode.
-    /// `shape` bounds every round's tree; `seed` fixes every random choice.
+    /// `shape` bounds every round's tree; `seed` fixes every random choice. Without [`with_control`](Engine::with_control)
+    /// the shape alone decides how much is drafted.
     pub fn new(
         target: Box<dyn LanguageModel>,
         drafter: Option<Box<dyn Drafter>>,
@@ -69,6 +72,7 @@ impl Engine {
             drafter,
             sampling,
             shape,
+            control: None,
             tree,
             accept: dice(Stream::Accept),
             emit: dice(Stream::Emit),
@@ -76,6 +80,13 @@ impl Engine {
             needs: Needs::default(),
             top: Vec::new(),
         }
+    }
+
+    /// Let `control` decide how much of the shape is used in each round, by what pays. Shapes then depend on measured
+    /// times, so a seed no longer repeats a sampled text.
+    pub fn with_control(mut self, control: Control) -> Engine {
+        self.control = Some(control);
+        self
     }
 
     /// Replace the seeded dice by others: one to draw drafts, one for verdicts, one for emitted
@@ -111,6 +122,9 @@ impl Engine {
         self.context.clear();
         self.context.extend_from_slice(prompt);
         self.ask_target();
+        if let Some(control) = &mut self.control {
+            control.start();
+        }
         let bare = TokenTree::bare(root);
         let scores = self.target.score(SEQ, &self.context, &bare, &[]).map_err(EngineError::Target)?;
         if let Some(drafter) = &mut self.drafter {
@@ -141,7 +155,12 @@ impl Engine {
     pub fn step(&mut self, max_depth: usize) -> Result<Round, EngineError> {
         let begun = Instant::now();
         let Some(&root) = self.context.last() else { return Err(EngineError::EmptyPrompt) };
-        self.tree.begin(root, self.shape_within(max_depth));
+        let shape = self.shape_within(max_depth);
+        match self.control.as_mut().map(|control| control.plan(self.context.len(), shape)) {
+            None => self.tree.begin(root, shape),
+            Some(Plan::Plain) => self.tree.begin(root, Shape { max_nodes: 0, ..shape }),
+            Some(Plan::Draft(pace)) => self.tree.begin_paced(root, shape, pace),
+        }
 
         if let Some(drafter) = self.drafter.as_mut().filter(|_| self.tree.room() > 0) {
             let request = DraftRequest { seq: SEQ, context: &self.context, law: &self.sampling };
@@ -153,6 +172,10 @@ impl Engine {
             }
         }
         let drafted = Instant::now();
+        if let Some(control) = &mut self.control {
+            let tree = std::mem::replace(&mut self.tree, TokenTree::bare(root));
+            self.tree = control.trim(tree);
+        }
 
         let nodes: Vec<NodeId> = self.tree.ids().collect();
         let scores = self.target.score(SEQ, &self.context, &self.tree, &nodes).map_err(EngineError::Target)?;
@@ -186,7 +209,7 @@ impl Engine {
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
         }
         let committed = Instant::now();
-        Ok(Round {
+        let round = Round {
             tokens: self.context[first_new..].to_vec(),
             drafted: self.tree.len() - 1,
             depth: self.tree.ids().map(|node| self.tree.depth(node)).max().unwrap_or(0),
@@ -195,7 +218,12 @@ impl Engine {
             draft: drafted - begun + (committed - verified),
             score: scored - drafted,
             total: begun.elapsed(),
-        })
+            predicted: self.control.as_ref().and_then(Control::prediction),
+        };
+        if let Some(control) = &mut self.control {
+            control.learn(&self.tree, &verdict.accepted, &round);
+        }
+        Ok(round)
     }
 
     /// What the drafter says of itself.
@@ -221,6 +249,16 @@ impl Engine {
     /// Exchange the drafter, returning the old one. The new one first hears of the next text.
     pub fn set_drafter(&mut self, drafter: Option<Box<dyn Drafter>>) -> Option<Box<dyn Drafter>> {
         std::mem::replace(&mut self.drafter, drafter)
+    }
+
+    /// Exchange the control, returning the old one: it belongs to a target and a drafter.
+    pub fn set_control(&mut self, control: Option<Control>) -> Option<Control> {
+        std::mem::replace(&mut self.control, control)
+    }
+
+    /// The control, if there is one: what it learned and decided.
+    pub fn control(&self) -> Option<&Control> {
+        self.control.as_ref()
     }
 
     /// Begin every random stream anew, from another seed.

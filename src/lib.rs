@@ -27,6 +27,9 @@
 //! * [`generate`]: How do rounds become a text, and when does it end?
 //! * [`text`]: What may be printed already? Whole characters, and no beginning of a stop string.
 //! * [`chat`]: How does a prompt look in the model's own template?
+//! * [`control`]: How much is drafted, or nothing at all?
+//! * [`cost`]: What do a pass and a draft cost on this machine?
+//! * [`survival`]: How likely is a guess to be accepted, really?
 //! * [`stats`]: What do the rounds add up to?
 //! * [`prompts`]: Which texts does a benchmark continue?
 //! * [`report`]: What did a comparison with plain decoding find?
@@ -58,12 +61,14 @@
 //! # A round
 //!
 //! 1. [`engine`] gives the tree its budget: the configured shape, less what the text or the context has no room for.
+//!    Unless the shape is fixed, [`control`] decides whether to draft and gives the tree a pace.
 //! 2. The drafter grows the tree from its root, the last final token. No guess is no error: a plain round.
-//! 3. The target scores every node of the tree in one pass.
+//! 3. [`control`] has the tree cut to the nodes that are worth scoring; only fixed choices go. The target scores every
+//!    node that is left in one pass.
 //! 4. [`verify`] walks the tree. It asks [`sampler`] for p where it needs it: logits, and the node's own path.
 //! 5. The accepted tokens become final, and after them one that the target chose: *recovered* if guesses were
 //!    rejected, *bonus* if the branch was accepted to its end.
-//! 6. The drafter hears what became final; [`stats`] counts.
+//! 6. The drafter hears what became final; [`stats`] counts, [`control`] learns what it took and what it gave.
 //!
 //! The target's cache needs no word about any of it: it finds out what it shares with the next context.
 //!
@@ -87,8 +92,9 @@
 //! [`engine`] and [`generate`] draw nothing; [`generate`] may cut a text short, never change it.
 //!
 //! **Architecture invariant:** a proposal law q exists only where the tree itself drew from it. There is no call that
-//! takes a token together with the q it is said to come from, and none that takes a node out of the tree (one begun
-//! anew is refused): nothing drawn is ever dropped for its value. The budget is the tree's too; a node beyond it is
+//! takes a token together with the q it is said to come from, and none that takes a drawn node out of the tree: nothing
+//! drawn is ever dropped for its value. Fixed choices are pruned by [`engine`] alone, into a tree of another round; a
+//! drafter's tree that was begun anew, exchanged or pruned is refused. The budget is the tree's too; a node beyond it is
 //! refused.
 //!
 //! **Architecture invariant:** drawing drafts, deciding verdicts and emitting tokens never share random numbers.
@@ -112,7 +118,8 @@
 //! Not promised: the same bits as plain decoding. Kernels round differently for one token and for many, so the logits
 //! themselves differ in the last digits, and where two tokens nearly tie, greedy text may take the other one.
 //! `foretoken check` measures by how much on the machine at hand. A seed repeats a run with the same build, machine
-//! and settings; with another drafter it gives another text of the same law. And no drafter is promised to be faster.
+//! and settings, if the tree's shape is fixed or nothing drafts: [`control`] goes by measured times; with another
+//! drafter it gives another text of the same law. And no drafter is promised to be faster.
 //!
 //! # Features
 //!
@@ -144,6 +151,8 @@ pub mod chat;
 #[cfg(feature = "llama")]
 pub mod cli;
 pub mod config;
+pub mod control;
+pub mod cost;
 pub mod dice;
 pub mod engine;
 pub mod generate;
@@ -160,6 +169,7 @@ pub mod report;
 pub mod sampler;
 pub mod spread;
 pub mod stats;
+pub mod survival;
 pub mod testkit;
 pub mod text;
 pub mod verify;

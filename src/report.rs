@@ -328,6 +328,7 @@ mod tests {
             draft: Duration::from_millis(if drafted > 0 { total_ms / 4 } else { 0 }),
             score: Duration::from_millis(total_ms / 2),
             total: Duration::from_millis(total_ms),
+            predicted: None,
         }
     }
 

@@ -26,6 +26,17 @@ pub struct Round {
     pub score: Duration,
     /// Time of the whole round.
     pub total: Duration,
+    /// What was expected of it before its nodes were scored, if anything was.
+    pub predicted: Option<Prediction>,
+}
+
+/// What a round is expected to bring and to cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Tokens, the recovered or bonus token included.
+    pub tokens: f64,
+    /// Seconds.
+    pub seconds: f64,
 }
 
 /// Sums over rounds.
@@ -55,6 +66,9 @@ pub struct Stats {
     pub verify: Duration,
     /// Time of all rounds.
     pub decode: Duration,
+    /// What was expected of the rounds of which anything was, and what they gave.
+    predicted: Prediction,
+    realised: Prediction,
 }
 
 impl Stats {
@@ -69,6 +83,11 @@ impl Stats {
         self.draft += round.draft;
         self.verify += round.score;
         self.decode += round.total;
+        if let Some(predicted) = round.predicted {
+            self.predicted += predicted;
+            let (tokens, seconds) = (round.tokens.len() as f64, round.total.as_secs_f64());
+            self.realised += Prediction { tokens, seconds };
+        }
     }
 
     /// Add the sums of another run.
@@ -85,6 +104,8 @@ impl Stats {
         self.draft += other.draft;
         self.verify += other.verify;
         self.decode += other.decode;
+        self.predicted += other.predicted;
+        self.realised += other.realised;
     }
 
     /// Accepted / drafted; `None` if nothing was drafted.
@@ -107,6 +128,12 @@ impl Stats {
     pub fn tokens_per_second(&self) -> Option<f64> {
         let seconds = self.decode.as_secs_f64();
         (seconds > 0.0).then(|| self.generated_tokens as f64 / seconds)
+    }
+
+    /// Realised / predicted tokens per second, over the rounds that were predicted; `None` if none was.
+    pub fn realised_over_predicted(&self) -> Option<f64> {
+        let speed = |p: &Prediction| (p.seconds > 0.0).then(|| p.tokens / p.seconds);
+        speed(&self.realised).zip(speed(&self.predicted)).map(|(realised, predicted)| realised / predicted)
     }
 
     /// Time that neither the drafter nor the target's pass took.
@@ -132,6 +159,7 @@ impl Stats {
             verify_s: self.verify.as_secs_f64(),
             other_s: self.other().as_secs_f64(),
             tokens_per_second: self.tokens_per_second(),
+            realised_over_predicted: self.realised_over_predicted(),
         }
     }
 }
@@ -155,6 +183,14 @@ pub struct Summary {
     pub verify_s: f64,
     pub other_s: f64,
     pub tokens_per_second: Option<f64>,
+    pub realised_over_predicted: Option<f64>,
+}
+
+impl std::ops::AddAssign for Prediction {
+    fn add_assign(&mut self, other: Prediction) {
+        self.tokens += other.tokens;
+        self.seconds += other.seconds;
+    }
 }
 
 fn ratio(a: usize, b: usize) -> Option<f64> {
@@ -187,6 +223,7 @@ mod tests {
             draft,
             score,
             total,
+            predicted: None,
         }
     }
 

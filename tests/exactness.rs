@@ -229,6 +229,28 @@ fn a_merge_of_drawing_and_fixed_parts_is_exact() {
     assert!(mixed.iter().all(|&n| n > 40), "trees with drawn and fixed siblings, by order: {mixed:?} of 100 each");
 }
 
+/// As the engine prunes: fixed choices that are unlikely, where that may depend on what was drawn beside and above
+/// them, and, to no effect, drawn ones.
+fn pruned(laws: &Laws, tree: &mut TokenTree) {
+    by_plan(laws, tree);
+    let least = laws.rng(&[], 99).random_range(0.0..0.8);
+    let unwanted: Vec<NodeId> = tree.ids().filter(|&node| tree.survival(node) < least).collect();
+    let grown = std::mem::replace(tree, TokenTree::bare(0));
+    let draws = grown.ids().filter(|&node| grown.draw(node).is_some()).count();
+    *tree = grown.pruned(&unwanted);
+    assert_eq!(tree.ids().filter(|&node| tree.draw(node).is_some()).count(), draws, "what was drawn stays");
+}
+
+#[test]
+fn pruning_fixed_choices_is_exact() {
+    for seed in 0..400 {
+        let laws = Laws { n_vocab: 3, seed: 30_000 + seed };
+        let (emitted, _) = enumerate(&laws, Shape { max_nodes: 5, depth: 3, width: 2 }, &pruned);
+        let error = error(&laws, &emitted, 4);
+        assert!(error < 1e-12, "seed {seed}: error {error:e}");
+    }
+}
+
 /// As a draft model with a padded vocabulary grows it: a part of q lies on tokens that the target does
 /// not know.
 fn padded(laws: &Laws, tree: &mut TokenTree) {

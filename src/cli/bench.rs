@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::run::{describe, Overrides};
 use super::{note, Failure};
 use crate::config::{Setup, TargetSetup};
+use crate::control::Control;
 use crate::engine::Engine;
 use crate::generate::{generate, Generation, Limits};
 use crate::llama::host::{warnings, LlamaHost};
@@ -148,7 +149,13 @@ impl Bench {
     }
 
     fn methods(&self, setups: &[Setup], host: &mut LlamaHost<'_>) -> Result<Vec<Loaded>, Failure> {
-        let plain = Loaded { name: "none".to_owned(), about: "plain decoding".to_owned(), drafter: None, shape: PLAIN };
+        let plain = Loaded {
+            name: "none".to_owned(),
+            about: "plain decoding".to_owned(),
+            drafter: None,
+            shape: PLAIN,
+            control: None,
+        };
         let mut methods = vec![plain];
         for (setup, config) in setups.iter().zip(&self.configs) {
             host.set_base(&setup.base);
@@ -157,7 +164,8 @@ impl Bench {
             let stem = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let is_taken = methods.iter().any(|m| m.name == stem);
             let name = if is_taken { config.display().to_string() } else { stem };
-            methods.push(Loaded { name, about: describe(setup), drafter: Some(drafter), shape: setup.shape });
+            let control = (setup.adaptive && setup.drafter.kind != "none").then(Control::new);
+            methods.push(Loaded { name, about: describe(setup), drafter: Some(drafter), shape: setup.shape, control });
         }
         Ok(methods)
     }
@@ -219,6 +227,7 @@ impl Bench {
                 shape: setup.map(|s| {
                     serde_json::json!({
                         "max_nodes": s.shape.max_nodes, "depth": s.shape.depth, "width": s.shape.width,
+                        "adaptive": s.adaptive,
                     })
                 }),
                 overall: rows.pop(),
@@ -270,6 +279,8 @@ struct Loaded {
     about: String,
     drafter: Option<Box<dyn Drafter>>,
     shape: Shape,
+    /// Kept from text to text, as in a program that generates many.
+    control: Option<Control>,
 }
 
 const PLAIN: Shape = Shape { max_nodes: 0, depth: 0, width: 1 };
@@ -288,12 +299,14 @@ impl Runner {
         let chosen = &mut self.methods[method];
         self.engine.set_drafter(chosen.drafter.take());
         self.engine.set_shape(chosen.shape);
+        self.engine.set_control(chosen.control.take());
         self.engine.forget();
         self.engine.reseed(self.seed.wrapping_add(repeat as u64));
         let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: true };
         let never = AtomicBool::new(false);
         let result = generate(&mut self.engine, self.vocabulary.as_ref(), prompt, &limits, &never, &mut |_| true);
         chosen.drafter = self.engine.set_drafter(None);
+        chosen.control = self.engine.set_control(None);
         result.map_err(|e| blamed(e.into(), &chosen.name))
     }
 }

@@ -18,7 +18,8 @@ use foretoken_drafter::Token;
 
 /// Continue a prompt.
 ///
-/// The text goes to stdout, statistics to stderr. A seed repeats a run.
+/// The text goes to stdout, statistics to stderr. A seed repeats a sampled run only with `speculation.adaptive = false`
+/// or without a drafter: otherwise what is drafted depends on measured times.
 #[derive(clap::Args)]
 pub struct Run {
     #[command(flatten)]
@@ -208,7 +209,10 @@ pub fn describe(setup: &Setup) -> String {
     let s = setup.shape;
     match setup.drafter.kind.as_str() {
         "none" => "drafter none: plain decoding".to_owned(),
-        kind => format!("drafter {kind}: up to {} nodes, depth {}, width {}", s.max_nodes, s.depth, s.width),
+        kind => {
+            let adaptive = if setup.adaptive { ", as far as it pays" } else { "" };
+            format!("drafter {kind}: up to {} nodes, depth {}, width {}{adaptive}", s.max_nodes, s.depth, s.width)
+        }
     }
 }
 
@@ -238,6 +242,9 @@ fn report(generation: &Generation, context: usize) {
         or_dash(s.acceptance_rate, 3),
         or_dash(s.mean_acceptance_length, 2)
     ));
+    if let Some(ratio) = s.realised_over_predicted {
+        note(format!("speed was {ratio:.2} of what was predicted round by round"));
+    }
 }
 
 fn print_json(setup: &Setup, generation: &Generation) -> Result<(), Failure> {
@@ -260,7 +267,7 @@ fn print_json(setup: &Setup, generation: &Generation) -> Result<(), Failure> {
         "target": setup.target.model, "temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p,
         "min_p": s.min_p, "repeat_penalty": s.repeat_penalty, "frequency_penalty": s.frequency_penalty,
         "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": setup.seed,
-        "adaptive": false, "max_nodes": setup.shape.max_nodes, "depth": setup.shape.depth,
+        "adaptive": setup.adaptive, "max_nodes": setup.shape.max_nodes, "depth": setup.shape.depth,
         "width": setup.shape.width, "drafter": setup.drafter.settings.trim(),
     });
     let stats = Stats { summary: generation.stats.summary(), drafter: &setup.drafter.kind, settings };

@@ -17,6 +17,7 @@ use super::model::{LoadOptions, Model};
 use super::scorer::Scorer;
 use super::{cpu, memory, model, LlamaError};
 use crate::config::{Setup, TargetSetup, MAX_THREADS};
+use crate::control::Control;
 use crate::engine::Engine;
 use crate::heads::HeadsFile;
 use crate::map;
@@ -130,7 +131,11 @@ impl<'a> LlamaHost<'a> {
     pub fn engine(&mut self, setup: &Setup) -> Result<Engine, DraftError> {
         let drafter = self.build(&setup.drafter.kind, &setup.drafter.settings)?;
         let target = Box::new(self.open_target().map_err(DraftError::settings)?);
-        Ok(Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed))
+        let engine = Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed);
+        Ok(match setup.adaptive && setup.drafter.kind != "none" {
+            true => engine.with_control(Control::new()),
+            false => engine,
+        })
     }
 }
 

@@ -105,7 +105,7 @@ impl<'a> Commit<'a> {
 /// How the round went, for drafters that learn from it.
 #[derive(Clone, Copy)]
 pub struct Outcome<'a> {
-    /// The tree that was verified.
+    /// The tree that was verified: what was drafted, less fixed guesses not worth scoring; its numbers may be others.
     pub tree: &'a TokenTree,
     /// The accepted nodes, from the root's child downwards.
     pub accepted: &'a [NodeId],

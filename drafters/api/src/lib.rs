@@ -21,6 +21,7 @@ mod drafter;
 mod error;
 mod host;
 mod model;
+mod pace;
 mod tree;
 
 pub use dice::Dice;
@@ -29,6 +30,7 @@ pub use drafter::{Commit, DraftRequest, Drafter, Law, Needs, Outcome, SeqId};
 pub use error::DraftError;
 pub use host::{Build, Bytes, Companions, Derivation, Heads, Host, ModelSpec, TargetInfo};
 pub use model::{LanguageModel, Scores};
+pub use pace::{Guess, Pace};
 pub use tree::{Draw, NodeId, Shape, TokenTree};
 
 /// A token's index in the vocabulary that the target and its drafters share.

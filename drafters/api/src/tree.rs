@@ -6,8 +6,9 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
-use crate::{Dice, Dist, Token};
+use crate::{Dice, Dist, Guess, Pace, Token};
 
 /// A node of a [`TokenTree`]. Numbers start again every round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,11 +56,15 @@ pub struct TokenTree {
     nodes: Vec<Node>,
     draws: Vec<Draw>,
     shape: Shape,
+    /// Draft passes of this part, and of the parts before it.
     passes: usize,
     reserved: usize,
+    earlier_passes: usize,
+    part: u16,
     round: u64,
     n_vocab: usize,
     dice: Option<Box<dyn Dice>>,
+    pace: Option<Arc<dyn Pace>>,
 }
 
 #[derive(Clone, Debug)]
@@ -67,9 +72,12 @@ struct Node {
     token: Token,
     parent: u32,
     depth: u32,
+    belief: f32,
     survival: f32,
-    /// Sum of the children's beliefs so far: what is left for later siblings.
+    /// Sum of the children's beliefs so far, and of what the pace made of them: what is left for later siblings.
+    claimed: f32,
     spent: f32,
+    part: u16,
     draw: Option<u32>,
     asked: bool,
     /// Put there by the part that grows now, or guessed by it too.
@@ -91,14 +99,17 @@ impl TokenTree {
     pub fn new(n_vocab: usize, dice: Box<dyn Dice>) -> TokenTree {
         let shape = Shape { max_nodes: 0, depth: 0, width: 1 };
         TokenTree {
-            nodes: vec![Node::new(0, 0, 0, 1.0)],
+            nodes: vec![Node::root(0)],
             draws: Vec::new(),
             shape,
             passes: 0,
             reserved: 0,
+            earlier_passes: 0,
+            part: 0,
             round: 0,
             n_vocab,
             dice: Some(dice),
+            pace: None,
         }
     }
 
@@ -106,14 +117,17 @@ impl TokenTree {
     pub fn bare(root: Token) -> TokenTree {
         let shape = Shape { max_nodes: 0, depth: 0, width: 1 };
         TokenTree {
-            nodes: vec![Node::new(root, 0, 0, 1.0)],
+            nodes: vec![Node::root(root)],
             draws: Vec::new(),
             shape,
             passes: 0,
             reserved: 0,
+            earlier_passes: 0,
+            part: 0,
             round: 0,
             n_vocab: 0,
             dice: None,
+            pace: None,
         }
     }
 
@@ -121,11 +135,17 @@ impl TokenTree {
     pub fn begin(&mut self, root: Token, shape: Shape) {
         self.nodes.clear();
         self.draws.clear();
-        self.passes = 0;
-        self.reserved = 0;
+        (self.passes, self.earlier_passes, self.part, self.reserved) = (0, 0, 0, 0);
+        self.pace = None;
         self.round = NEXT_ROUND.fetch_add(1, Ordering::Relaxed);
-        self.nodes.push(Node::new(root, 0, 0, 1.0));
+        self.nodes.push(Node::root(root));
         self.shape = shape;
+    }
+
+    /// The same, with `pace` to decide how far the tree grows within `shape`.
+    pub fn begin_paced(&mut self, root: Token, shape: Shape, pace: Arc<dyn Pace>) {
+        self.begin(root, shape);
+        self.pace = Some(pace);
     }
 
     /// Differs after every [`begin`](TokenTree::begin), of any tree. The engine refuses a tree that a drafter
@@ -138,14 +158,17 @@ impl TokenTree {
     ///
     /// `belief` is the drafter's own estimate that the target agrees, given that `parent` was
     /// reached. A token that `parent` already has as a child is merged with it, so combinators need
-    /// not look. `None`: refused, because the budget is spent, the branch is too long or the token is
-    /// not in the vocabulary.
+    /// not look. `None`: refused, because the budget is spent, the branch is too long, the token is not
+    /// in the vocabulary, or the guess is too unlikely to be worth its cost.
     pub fn add(&mut self, parent: NodeId, token: Token, belief: f32) -> Option<NodeId> {
         if let Some(child) = self.child(parent, token) {
             self.nodes[child.index()].own = true;
             return Some(child);
         }
         if !self.has_room_below(parent) || token as usize >= self.n_vocab {
+            return None;
+        }
+        if !self.is_worth_adding(parent, belief) {
             return None;
         }
         Some(self.push(parent, token, belief, None))
@@ -206,27 +229,48 @@ impl TokenTree {
     ///
     /// Nodes that earlier parts grew are named too, since a pass over several nodes costs little more than one over a
     /// single node, but the part's own branch goes first: it is not for another's beliefs to end it.
+    ///
+    /// At a [`Pace`] it means: as long as another pass, or another sibling, promises more than it costs.
     pub fn next_to_expand(&mut self) -> Vec<NodeId> {
+        if let Some(pace) = self.pace.clone() {
+            return self.next_at_pace(pace.as_ref());
+        }
         let layers_left = self.shape.depth.saturating_sub(self.passes);
-        let mut candidates: Vec<NodeId> = match layers_left {
+        let mut candidates = match layers_left {
             0 => Vec::new(),
-            _ => self.ids().filter(|&n| !self.node(n).asked && self.depth(n) < self.shape.depth).collect(),
+            _ => self.candidates(),
         };
-        let best_first = |a: NodeId, b: NodeId| self.survival(b).total_cmp(&self.survival(a)).then(a.cmp(&b));
-        candidates.sort_by(|&a, &b| best_first(a, b));
         if let Some(own) = candidates.iter().position(|&node| self.is_own_branch(node)) {
             candidates[..=own].rotate_right(1);
         }
         let deeper = candidates.iter().map(|&node| self.survival(node)).fold(0.0, f32::max) * FIRST_DRAW_ACCEPTED;
-        self.draw_siblings_worth_more_than(deeper);
+        self.draw_siblings_while(|_, gain| gain > deeper);
         if candidates.is_empty() || self.room() == 0 {
             return Vec::new();
         }
-        self.passes += 1;
         candidates.truncate(self.affordable(&candidates, layers_left).max(1));
-        for &node in &candidates {
-            self.nodes[node.index()].asked = true;
+        self.ask_for(candidates)
+    }
+
+    /// Another pass is for the likeliest node and those that are not far behind: they share its cost.
+    fn next_at_pace(&mut self, pace: &dyn Pace) -> Vec<NodeId> {
+        let mut candidates = self.candidates();
+        let best = candidates.first().copied().filter(|&best| self.room() > 0 && pace.another_pass(self, best));
+        let least = best.map_or(0.0, |best| self.survival(best));
+        self.draw_siblings_while(|tree, gain| gain > least * FIRST_DRAW_ACCEPTED && pace.another_draw(tree, gain));
+        if best.is_none() || self.room() == 0 {
+            return Vec::new();
         }
+        candidates.retain(|&node| self.survival(node) >= least * NOT_FAR_BEHIND);
+        candidates.truncate((self.room() / self.width()).max(1));
+        self.ask_for(candidates)
+    }
+
+    /// Nodes that may get children and were not named yet, likeliest first.
+    fn candidates(&self) -> Vec<NodeId> {
+        let open = |&n: &NodeId| !self.node(n).asked && self.depth(n) < self.shape.depth;
+        let mut candidates: Vec<NodeId> = self.ids().filter(open).collect();
+        candidates.sort_by(|&a, &b| self.survival(b).total_cmp(&self.survival(a)).then(a.cmp(&b)));
         candidates
     }
 
@@ -253,12 +297,20 @@ impl TokenTree {
         true
     }
 
-    fn draw_siblings_worth_more_than(&mut self, least: f32) {
+    fn ask_for(&mut self, nodes: Vec<NodeId>) -> Vec<NodeId> {
+        self.passes += 1;
+        for &node in &nodes {
+            self.nodes[node.index()].asked = true;
+        }
+        nodes
+    }
+
+    fn draw_siblings_while(&mut self, pays: impl Fn(&TokenTree, f32) -> bool) {
         while self.room() > 0 {
             let open = (0..self.draws.len()).filter(|&draw| self.may_draw_more(draw));
             let best = open.map(|draw| (self.gain_of_sibling(draw), draw)).max_by(|a, b| a.0.total_cmp(&b.0));
             match best {
-                Some((gain, draw)) if gain > least => {
+                Some((gain, draw)) if pays(self, gain) => {
                     if self.draw_one(draw).is_none() {
                         return;
                     }
@@ -285,7 +337,8 @@ impl TokenTree {
     /// Forget which nodes [`next_to_expand`](TokenTree::next_to_expand) has named and how many passes were
     /// taken: a combinator calls it before each part but the first.
     pub fn next_part(&mut self) {
-        self.passes = 0;
+        self.earlier_passes += std::mem::take(&mut self.passes);
+        self.part = self.part.saturating_add(1);
         for node in &mut self.nodes {
             node.asked = false;
             node.own = node.depth == 0;
@@ -297,6 +350,59 @@ impl TokenTree {
     /// a part adds to them, and puts them back when it is done.
     pub fn reserve(&mut self, nodes: usize) -> usize {
         std::mem::replace(&mut self.reserved, nodes)
+    }
+
+    /// This tree without the nodes `unwanted`, as far as they are fixed choices below which nothing stays. Numbers
+    /// change.
+    ///
+    /// What was drawn stays, and so does the way to it: a tree that lacks fixed choices is one that a drafter might have
+    /// grown, one that lacks drawn ones is not. It is a tree of another [`round`](TokenTree::round), so the engine,
+    /// which prunes what is not worth scoring, refuses one that a drafter pruned.
+    pub fn pruned(mut self, unwanted: &[NodeId]) -> TokenTree {
+        let mut stays = vec![true; self.nodes.len()];
+        for node in unwanted.iter().filter(|node| **node != NodeId::ROOT && self.draw(**node).is_none()) {
+            if let Some(stays) = stays.get_mut(node.index()) {
+                *stays = false;
+            }
+        }
+        for id in (1..self.nodes.len()).rev().filter(|&id| stays[id]).collect::<Vec<_>>() {
+            let mut up = self.nodes[id].parent as usize;
+            while !std::mem::replace(&mut stays[up], true) {
+                up = self.nodes[up].parent as usize;
+            }
+        }
+        self.round = NEXT_ROUND.fetch_add(1, Ordering::Relaxed);
+        self.pace = None;
+        if stays.iter().all(|&stays| stays) {
+            return self;
+        }
+        let mut number = vec![NONE; stays.len()];
+        let kept = (0..stays.len()).filter(|&id| stays[id]);
+        kept.zip(0..).for_each(|(id, new)| number[id] = new);
+        let order: Vec<Vec<u32>> = self
+            .ids()
+            .filter(|node| stays[node.index()])
+            .map(|node| self.children(node).map(|c| number[c.index()]).filter(|&c| c != NONE).collect())
+            .collect();
+        for draw in &mut self.draws {
+            draw.parent = NodeId(number[draw.parent.index()]);
+            draw.nodes.iter_mut().for_each(|node| *node = NodeId(number[node.index()]));
+        }
+        let mut stays = stays.into_iter();
+        self.nodes.retain(|_| stays.next().unwrap_or(true));
+        for (id, children) in order.iter().enumerate() {
+            let last_drawn = children.iter().rev().find(|&&c| self.nodes[c as usize].draw.is_some());
+            let last_drawn = last_drawn.copied().unwrap_or(NONE);
+            let node = &mut self.nodes[id];
+            node.parent = number[node.parent as usize];
+            node.first_child = children.first().copied().unwrap_or(NONE);
+            node.last_child = children.last().copied().unwrap_or(NONE);
+            node.last_drawn = last_drawn;
+            for (i, &child) in children.iter().enumerate() {
+                self.nodes[child as usize].next_sibling = children.get(i + 1).copied().unwrap_or(NONE);
+            }
+        }
+        self
     }
 
     /// Number of nodes, the root included.
@@ -351,6 +457,21 @@ impl TokenTree {
         self.node(node).survival
     }
 
+    /// What the drafter believed of `node`: that the target agrees, given that its parent was reached.
+    pub fn belief(&self, node: NodeId) -> f32 {
+        self.node(node).belief
+    }
+
+    /// Which part of a combinator guessed `node`; 0 for any other drafter.
+    pub fn part(&self, node: NodeId) -> usize {
+        usize::from(self.node(node).part)
+    }
+
+    /// Draft passes that this round took so far.
+    pub fn passes(&self) -> usize {
+        self.earlier_passes + self.passes
+    }
+
     /// The children of `node` in the order in which the verifier tries them: drawn ones first (they
     /// lose least by going first), then fixed ones.
     pub fn children(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
@@ -398,12 +519,28 @@ impl TokenTree {
         self.room() > 0 && self.nodes.get(parent.index()).is_some_and(|p| (p.depth as usize) < self.shape.depth)
     }
 
+    fn is_worth_adding(&self, parent: NodeId, belief: f32) -> bool {
+        let survival = |likely: Likely| self.survival(parent) * likely.acceptance;
+        self.pace.as_ref().is_none_or(|pace| pace.is_worth_adding(survival(self.judge(parent, belief, false))))
+    }
+
+    /// How likely a guess is: as the drafter believes, and as the pace takes it.
+    fn judge(&self, parent: NodeId, belief: f32, drawn: bool) -> Likely {
+        let up = self.node(parent);
+        let within = |p: f32, taken: f32| if p.is_finite() { p.clamp(0.0, (1.0 - taken).max(0.0)) } else { 0.0 };
+        let belief = within(belief, up.claimed);
+        let guess = Guess { belief, depth: up.depth as usize + 1, drawn, part: usize::from(self.part) };
+        let acceptance = self.pace.as_ref().map_or(belief, |pace| within(pace.acceptance(guess), up.spent));
+        Likely { belief, acceptance }
+    }
+
     fn push(&mut self, parent: NodeId, token: Token, belief: f32, draw: Option<u32>) -> NodeId {
         let id = self.nodes.len() as u32;
+        let (part, likely) = (self.part, self.judge(parent, belief, draw.is_some()));
         let up = &mut self.nodes[parent.index()];
-        let belief = if belief.is_finite() { belief.clamp(0.0, 1.0 - up.spent) } else { 0.0 };
-        up.spent += belief;
-        let (depth, survival, first_child) = (up.depth + 1, up.survival * belief, up.first_child);
+        up.claimed += likely.belief;
+        up.spent += likely.acceptance;
+        let (depth, survival, first_child) = (up.depth + 1, up.survival * likely.acceptance, up.first_child);
         let after = if draw.is_some() { up.last_drawn } else { up.last_child };
         if draw.is_some() {
             up.last_drawn = id;
@@ -411,8 +548,8 @@ impl TokenTree {
         if after == up.last_child {
             up.last_child = id;
         }
-        let mut node = Node::new(token, parent.0, depth, survival);
-        node.draw = draw;
+        let mut node =
+            Node { parent: parent.0, depth, belief: likely.belief, survival, part, draw, ..Node::root(token) };
         if after == NONE {
             node.next_sibling = first_child;
             self.nodes[parent.index()].first_child = id;
@@ -425,13 +562,16 @@ impl TokenTree {
 }
 
 impl Node {
-    fn new(token: Token, parent: u32, depth: u32, survival: f32) -> Node {
+    fn root(token: Token) -> Node {
         Node {
             token,
-            parent,
-            depth,
-            survival,
+            parent: 0,
+            depth: 0,
+            belief: 1.0,
+            survival: 1.0,
+            claimed: 0.0,
             spent: 0.0,
+            part: 0,
             draw: None,
             asked: false,
             own: true,
@@ -442,6 +582,18 @@ impl Node {
         }
     }
 }
+
+/// Probability that the target agrees with a guess whose parent was reached.
+#[derive(Clone, Copy)]
+struct Likely {
+    /// By the drafter.
+    belief: f32,
+    /// By the pace, or the same.
+    acceptance: f32,
+}
+
+/// At a pace, a node shares a draft pass if its survival is at least this share of the likeliest one's. A choice.
+const NOT_FAR_BEHIND: f32 = 0.5;
 
 /// Share of first draws taken to be accepted, and of later ones once the first was rejected. Choices, not fits: about
 /// what synthetic pairs of laws over 8 tokens give at temperature 1; not measured on models.
@@ -494,6 +646,60 @@ mod tests {
         assert!(t.add(NodeId::ROOT, 2, 0.5).is_some());
         assert_eq!(t.add(NodeId::ROOT, 3, 0.5), None, "too many");
         assert_eq!(t.sample(NodeId::ROOT, uniform(&[4, 5]), 3).count(), 0);
+    }
+
+    struct Halves;
+    impl Pace for Halves {
+        fn acceptance(&self, guess: Guess) -> f32 {
+            guess.belief / 2.0
+        }
+        fn is_worth_adding(&self, survival: f32) -> bool {
+            survival >= 0.1
+        }
+        fn another_pass(&self, tree: &TokenTree, _: NodeId) -> bool {
+            tree.passes() < 2
+        }
+        fn another_draw(&self, _: &TokenTree, _: f32) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_pace_judges_guesses_and_ends_growth() {
+        let mut t = TokenTree::new(10, Box::new(First));
+        t.begin_paced(9, WIDE, Arc::new(Halves));
+        let mut named = 0;
+        loop {
+            let next = t.next_to_expand();
+            if next.is_empty() {
+                break;
+            }
+            named += next.len();
+            next.into_iter().for_each(|n| assert!(t.add(n, 1, 0.8).is_some()));
+        }
+        assert_eq!((named, t.passes()), (2, 2));
+        let (first, second) = (NodeId(1), NodeId(2));
+        assert_eq!((t.belief(first), t.survival(first), t.survival(second)), (0.8, 0.4, 0.16000001));
+        assert_eq!(t.add(second, 1, 0.8), None, "not worth it");
+        t.begin(9, WIDE);
+        assert_eq!(t.add(NodeId::ROOT, 1, 0.8).map(|n| t.survival(n)), Some(0.8), "a pace is for one round");
+    }
+
+    #[test]
+    fn pruning_takes_fixed_leaves_and_keeps_the_rest_as_it_was() {
+        let mut t = tree(Shape { max_nodes: 8, depth: 4, width: 2 });
+        let a = t.add(NodeId::ROOT, 1, 0.5).unwrap();
+        let b = t.add(NodeId::ROOT, 2, 0.3).unwrap();
+        let below = t.add(a, 3, 0.5).unwrap();
+        let drawn = t.sample(b, uniform(&[4, 5]), 1).next().unwrap();
+        let c = t.add(drawn, 6, 0.5).unwrap();
+        let (round, path) = (t.round(), t.path(drawn));
+        let t = t.pruned(&[NodeId::ROOT, a, b, below, drawn, c]);
+        assert_ne!(t.round(), round, "the engine refuses it from a drafter");
+        assert_eq!(t.ids().map(|n| t.token(n)).collect::<Vec<_>>(), [9, 2, 4], "b leads to what was drawn");
+        assert_eq!((t.path(NodeId(2)), t.draw(NodeId(2)).unwrap().nodes()), (path, &[NodeId(2)][..]));
+        assert_eq!(t.children(NodeId(1)).collect::<Vec<_>>(), [NodeId(2)]);
+        assert_eq!((t.parent(NodeId(2)), t.children(NodeId(2)).next()), (Some(NodeId(1)), None));
     }
 
     #[test]

@@ -1,0 +1,578 @@
+//! How much to draft, or not at all: what pays on this machine, with this text, and no more.
+//!
+//! The engine asks before each round ([`Control::plan`]), has the drafted tree cut to what is worth scoring
+//! ([`Control::trim`]) and tells how the round went ([`Control::learn`]). Control knows T(n) and the cost of drafting
+//! ([`crate::cost`]) and how likely guesses are ([`crate::survival`]). It draws nothing, drops nothing that was drawn,
+//! and never looks at a clock: time is what the rounds say.
+//!
+//! **What is maximised.** Tokens per second over the whole text, not in one round. With λ the tokens per second
+//! reached lately, the n nodes to score are those that maximise (1 + Σ survival) − λ·(T_draft + T(n)), over every n, 0
+//! included, since T(n) is a staircase. (That is Dinkelbach's form of the ratio: at the optimum both agree. The ratio of
+//! the round itself would stop too early in a lucky round and too late in a poor one.) λ is never below plain decoding.
+//!
+//! **What may be lost.** Beliefs may lie, texts change, curves are guesses where they were not measured. So every
+//! round that could lose time against plain decoding is a bet, and [`Account`] holds what may be bet: it begins with the
+//! worth of three plain rounds, receives half a percent of the time that passes, and whatever speculation won; whatever
+//! it lost is taken from it, and it holds no more than a few plain rounds and a tenth of all winnings, so that they are not
+//! gambled away. A round whose guesses may all be wrong must not cost more than a part of what is there. This alone bounds
+//! the total loss, whatever the estimates say; probes are paid from it too, at intervals that double for as long as they
+//! fail, and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
+//!
+//! **Drawn nodes** are never pruned, so how many is decided before each draw, by [`Schedule`], the tree's pace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foretoken_drafter::{Guess, NodeId, Pace, Shape, TokenTree};
+use serde::Serialize;
+
+use crate::cost::{CostCurve, DraftCost};
+use crate::stats::{Prediction, Round};
+use crate::survival::{Calibration, Survival};
+
+/// Decides for one target and one drafter how much to draft.
+#[derive(Debug, Default)]
+pub struct Control {
+    curve: CostCurve,
+    draft: DraftCost,
+    survival: Survival,
+    account: Account,
+    mode: Mode,
+    round: Option<Planned>,
+    /// Tokens per plain step that were reached lately, the present cost of a plain step being 1.
+    speed: f64,
+    /// Tokens that became final since the draft model last ran.
+    missed: usize,
+    /// Rounds since a guess was last verified, and how many to let pass before the next probe.
+    unverified: u32,
+    patience: u32,
+    /// How long the drafter stays off the next time.
+    rest: u32,
+    /// Rounds since the last plain one, and how many to let pass before T(1) is measured again.
+    since_plain: u32,
+    plain_after: u32,
+    /// Rounds in a row that took another time than expected.
+    surprises: u32,
+    choices: Vec<usize>,
+}
+
+/// What to do in a round.
+pub enum Plan {
+    /// Do not draft.
+    Plain,
+    /// Draft, at this pace.
+    Draft(Arc<dyn Pace>),
+}
+
+/// Whether the drafter is called.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    /// In every round. What its calls were worth lately, in plain steps: a decayed sum and its weight.
+    On { worth: f64, weight: f64 },
+    /// Not for so many more rounds.
+    Off { wait: u32 },
+    /// For so many more calls, to see what they are worth.
+    Trial { left: u32, worth: f64 },
+}
+
+/// A round under way.
+#[derive(Debug)]
+struct Planned {
+    context: usize,
+    schedule: Option<Arc<Schedule>>,
+    is_probe: bool,
+    prediction: Prediction,
+    /// The drafter's part of the predicted seconds.
+    draft_seconds: f64,
+}
+
+/// What control made of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Rounds by the number of nodes scored, root not counted.
+    pub choices: Vec<usize>,
+    /// T(n) as it was last known: n and seconds.
+    pub curve: Vec<(usize, f64)>,
+    /// How good the estimates of acceptance were.
+    pub calibration: Calibration,
+}
+
+impl Control {
+    /// A control that knows nothing yet: its first rounds are plain.
+    pub fn new() -> Control {
+        Control { speed: 1.0, patience: PATIENCE, rest: PATIENCE, plain_after: PLAIN_AFTER, ..Control::default() }
+    }
+
+    /// Begin with a curve measured earlier.
+    pub fn with_curve(mut self, curve: &CostCurve) -> Control {
+        self.curve = curve.as_a_beginning();
+        self
+    }
+
+    /// Passes over so many nodes, root included, were measured after `context` tokens: a few are enough to begin with.
+    pub fn seed(&mut self, context: usize, points: &[(usize, Duration)]) {
+        for &(nodes, time) in points {
+            self.curve.learn(context, nodes, time.as_secs_f64());
+        }
+    }
+
+    /// What was learned of T(n), to be stored.
+    pub fn curve(&self) -> &CostCurve {
+        &self.curve
+    }
+
+    /// What was decided, and on which grounds.
+    pub fn report(&self, context: usize) -> Report {
+        Report {
+            choices: self.choices.clone(),
+            curve: self.curve.points(context),
+            calibration: self.survival.calibration(),
+        }
+    }
+
+    /// Another text begins. Caches are up to date with its prompt.
+    pub fn start(&mut self) {
+        self.survival.start();
+        (self.missed, self.unverified) = (0, 0);
+        (self.patience, self.rest) = (PATIENCE, PATIENCE);
+        self.speed = 1.0 + (self.speed - 1.0) / 2.0;
+        if let Mode::Off { wait } = &mut self.mode {
+            *wait = PATIENCE;
+        }
+        self.round = None;
+    }
+
+    /// Decide about a round after `context` tokens, within `shape`.
+    pub fn plan(&mut self, context: usize, shape: Shape) -> Plan {
+        let (schedule, is_probe) = match self.schedule(context, shape) {
+            Some((schedule, is_probe)) => (Some(Arc::new(schedule)), is_probe),
+            None => (None, false),
+        };
+        let plain = self.curve.seconds(context, 1).map_or(0.0, |t| t.seconds);
+        let prediction = Prediction { tokens: 1.0, seconds: plain };
+        let plan = match &schedule {
+            Some(schedule) => Plan::Draft(schedule.clone()),
+            None => Plan::Plain,
+        };
+        self.round = Some(Planned { context, schedule, is_probe, prediction, draft_seconds: 0.0 });
+        plan
+    }
+
+    /// Cut the drafted tree to the nodes that are worth scoring. What was drawn stays.
+    pub fn trim(&mut self, tree: TokenTree) -> TokenTree {
+        let Some(round) = &mut self.round else { return tree };
+        let Some(schedule) = &round.schedule else { return tree };
+        let order = Order::of(&tree);
+        let draft = schedule.draft_seconds(tree.passes());
+        let mut n = schedule.best(&order, draft).nodes;
+        if n == 0 && round.is_probe && !order.nodes.is_empty() && schedule.affords(draft, 1) {
+            n = 1;
+        }
+        round.draft_seconds = draft;
+        round.prediction = Prediction { tokens: 1.0 + order.sum(n), seconds: draft + schedule.seconds(n) };
+        tree.pruned(&order.nodes[n..])
+    }
+
+    /// What the present round is expected to bring; asked before its nodes are scored. `None` while nothing is known.
+    pub fn prediction(&self) -> Option<Prediction> {
+        self.round.as_ref().map(|round| round.prediction).filter(|p| p.seconds > 0.0)
+    }
+
+    /// The round went like this.
+    pub fn learn(&mut self, tree: &TokenTree, accepted: &[NodeId], round: &Round) {
+        let Some(planned) = self.round.take() else { return };
+        let (draft, total) = (round.draft.as_secs_f64(), round.total.as_secs_f64());
+        let nodes = tree.len();
+        let called = planned.schedule.is_some();
+        self.notice_surprise(&planned, nodes, total - draft);
+        self.curve.learn(planned.context, nodes, total - draft);
+        match called {
+            true => self.draft.learn(tree.passes(), self.missed, draft),
+            false => self.draft.learn_idle(draft),
+        }
+        self.missed = if tree.passes() > 0 { 0 } else { self.missed + round.tokens.len() };
+        count(&mut self.choices, nodes - 1);
+
+        match tree.is_empty() {
+            true => self.survival.pass(),
+            false => self.survival.learn(tree, accepted),
+        }
+        self.be_patient(tree, accepted, &planned);
+        let Some(plain) = self.curve.seconds(planned.context, 1).map(|t| t.seconds) else { return };
+        // By the curve's times, not the clock's: an outage is nobody's loss. A single measurement may have been one.
+        let scoring = self.curve.seconds(planned.context, nodes).map_or(plain, |t| t.seconds);
+        let expected = planned.prediction.seconds - planned.draft_seconds;
+        let scoring = if expected > 0.0 { scoring.min(expected * DOUBTFUL) } else { scoring };
+        let cost = (scoring + planned.draft_seconds) / plain;
+        self.account.book(round.tokens.len() as f64, cost);
+        self.speed = (self.speed * SPEED_STEPS + round.tokens.len() as f64) / (SPEED_STEPS + cost);
+        if called {
+            let tokens = (planned.prediction.tokens + round.tokens.len() as f64) / 2.0;
+            self.judge_calls((tokens - cost).clamp(-1.0, 1.0));
+        }
+    }
+
+    /// Whether to draft, how far, and whether to see a guess verified even if none seems to pay.
+    fn schedule(&mut self, context: usize, shape: Shape) -> Option<(Schedule, bool)> {
+        if shape.max_nodes == 0 || shape.depth == 0 {
+            return None;
+        }
+        if self.curve.measured(context, 1) < 2 && self.curve.seconds(context, 1).is_none_or(|t| t.error > UNSURE) {
+            return None;
+        }
+        let is_probe = self.unverified >= self.patience;
+        let schedule = self.schedule_within(context, shape, is_probe)?;
+        let passes = usize::from(self.draft.has_passes());
+        let draft = schedule.draft_seconds(passes);
+        let is_cheap = draft <= CHEAP * schedule.plain && self.draft.measured() > 0;
+        if self.is_time_for_a_plain_round() || !schedule.affords(draft, 1) {
+            return None;
+        }
+        match &mut self.mode {
+            _ if is_cheap => {}
+            Mode::On { .. } | Mode::Trial { .. } => {}
+            Mode::Off { wait: 0 } => self.mode = Mode::Trial { left: TRIAL, worth: 0.0 },
+            Mode::Off { wait } => {
+                *wait -= 1;
+                return None;
+            }
+        }
+        let is_trial = !is_cheap && matches!(self.mode, Mode::Trial { .. });
+        Some((schedule, is_probe || is_trial))
+    }
+
+    fn schedule_within(&self, context: usize, shape: Shape, is_probe: bool) -> Option<Schedule> {
+        let times = (1..=shape.max_nodes + 1).map(|n| self.curve.seconds(context, n));
+        let times: Vec<_> = times.collect::<Option<_>>()?;
+        let plain = times[0].seconds;
+        let slope = |(i, t): (usize, &crate::cost::Estimate)| (t.seconds - plain) / (plain * i as f64);
+        let least = times.iter().enumerate().skip(1).map(slope).fold(1.0, f64::min);
+        Some(Schedule {
+            plain,
+            rate: self.speed.max(1.0) / plain,
+            least: if is_probe { 0.0 } else { (least * LEAST).max(0.002) as f32 },
+            stake: (self.account.balance + self.overdraft()) * plain,
+            hopeful: times.iter().map(|t| t.seconds * (1.0 - t.error.min(HOPE))).collect(),
+            times: times.iter().map(|t| t.seconds).collect(),
+            cautious: times.iter().map(|t| t.seconds * (1.0 + t.error)).collect(),
+            draft: self.draft.clone(),
+            missed: self.missed,
+            survival: self.survival.clone(),
+        })
+    }
+
+    /// A drafter whose calls were worth their cost lately may have been unlucky: it gets a little more than there is.
+    fn overdraft(&self) -> f64 {
+        match self.mode {
+            Mode::On { worth, weight } if weight >= OVERDRAFT_CALLS && worth > HYSTERESIS * weight => OVERDRAFT,
+            _ => 0.0,
+        }
+    }
+
+    /// T(1) is what everything is compared with. Where no round is plain by itself, one is made so now and then.
+    fn is_time_for_a_plain_round(&self) -> bool {
+        self.since_plain >= self.plain_after
+    }
+
+    /// A plain round that took as long as thought need not be repeated soon. One that did not must be, and so must one
+    /// after other rounds became faster or slower: whether plain ones did too, nobody knows.
+    fn notice_surprise(&mut self, planned: &Planned, nodes: usize, seconds: f64) {
+        let Some(expected) = self.curve.seconds(planned.context, nodes) else { return };
+        let is_surprise = !(1.0 - SURPRISE..=1.0 + SURPRISE).contains(&(seconds / expected.seconds));
+        if nodes > 1 {
+            self.since_plain += 1;
+            self.surprises = if is_surprise { self.surprises + 1 } else { 0 };
+            if self.surprises >= SURPRISES {
+                (self.surprises, self.plain_after) = (0, PLAIN_AFTER_A_SURPRISE);
+            }
+            return;
+        }
+        if self.since_plain >= self.plain_after {
+            self.plain_after = match is_surprise {
+                true => PLAIN_AFTER_A_SURPRISE,
+                false => (self.plain_after * 2).min(PLAIN_AFTER_AT_MOST),
+            };
+        }
+        self.since_plain = 0;
+    }
+
+    /// When to have the next guess verified for its own sake.
+    fn be_patient(&mut self, tree: &TokenTree, accepted: &[NodeId], planned: &Planned) {
+        if tree.is_empty() {
+            self.unverified = self.unverified.saturating_add(1);
+            return;
+        }
+        self.unverified = 0;
+        let paid = planned.prediction.tokens > 1.0 && !planned.is_probe;
+        self.patience = match (paid, accepted.is_empty()) {
+            (true, _) => PATIENCE,
+            // If it pays now, the next round knows.
+            (false, false) => self.patience,
+            (false, true) => (self.patience * 2).clamp(PATIENCE, PATIENCE_AT_MOST),
+        };
+    }
+
+    /// A call was worth so many plain steps, by its estimates: less noise than the tokens themselves.
+    fn judge_calls(&mut self, worth_now: f64) {
+        self.mode = match self.mode {
+            Mode::On { worth, weight } => {
+                let (worth, weight) = (worth * CALLS_FADE + worth_now, weight * CALLS_FADE + 1.0);
+                match weight >= CALLS_AT_LEAST && worth < 0.0 {
+                    true => Mode::Off { wait: self.rest },
+                    false => Mode::On { worth, weight },
+                }
+            }
+            Mode::Trial { left, worth } if left > 1 => Mode::Trial { left: left - 1, worth: worth + worth_now },
+            Mode::Trial { worth, .. } => match (worth + worth_now) / f64::from(TRIAL) > HYSTERESIS {
+                true => {
+                    self.rest = PATIENCE;
+                    Mode::On { worth: worth + worth_now, weight: f64::from(TRIAL) }
+                }
+                false => {
+                    self.rest = (self.rest * 2).min(REST_AT_MOST);
+                    Mode::Off { wait: self.rest }
+                }
+            },
+            off @ Mode::Off { .. } => off,
+        };
+    }
+}
+
+impl Default for Mode {
+    fn default() -> Mode {
+        Mode::On { worth: 0.0, weight: 0.0 }
+    }
+}
+
+/// What may be lost against plain decoding, in plain steps.
+#[derive(Debug)]
+struct Account {
+    balance: f64,
+    /// All that was won, less all that was lost.
+    won: f64,
+}
+
+impl Default for Account {
+    fn default() -> Account {
+        Account { balance: ENDOWMENT, won: 0.0 }
+    }
+}
+
+impl Account {
+    /// A round gave so many tokens and cost so many plain steps.
+    fn book(&mut self, tokens: f64, cost: f64) {
+        self.won += tokens - cost;
+        let most = MOST_AT_STAKE + self.won.max(0.0) * WINNINGS;
+        self.balance = (self.balance + ALLOWANCE * cost + tokens - cost).clamp(-ENDOWMENT, most);
+    }
+}
+
+/// What the tree is asked to keep to in one round: every number that its growth depends on, as it was before.
+#[derive(Debug)]
+struct Schedule {
+    /// T(1), and T(n) for n = 1, 2, …: as estimated, as it may be if all goes well, and if it does not.
+    plain: f64,
+    times: Vec<f64>,
+    hopeful: Vec<f64>,
+    cautious: Vec<f64>,
+    /// λ, tokens per second.
+    rate: f64,
+    /// Survival below which no node pays anywhere on the curve.
+    least: f32,
+    /// Seconds that may be lost.
+    stake: f64,
+    draft: DraftCost,
+    missed: usize,
+    survival: Survival,
+}
+
+/// How many nodes to score, and what that is worth in tokens beyond λ.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    nodes: usize,
+    value: f64,
+}
+
+impl Schedule {
+    fn draft_seconds(&self, passes: usize) -> f64 {
+        self.draft.seconds(passes, self.missed)
+    }
+
+    /// T of so many nodes, root not counted.
+    fn seconds(&self, nodes: usize) -> f64 {
+        at(&self.times, nodes)
+    }
+
+    /// Whether a round with so many nodes could lose no more than may be lost: a share of it, so that one bad round does
+    /// not end it all, or, with few nodes, all of it.
+    fn affords(&self, draft: f64, nodes: usize) -> bool {
+        let loss = draft + at(&self.cautious, nodes) - self.plain;
+        loss <= self.stake * if nodes <= FEW_NODES { 1.0 } else { STAKE }
+    }
+
+    /// The best number of nodes in this order that keeps those that must stay. Where the curve was hardly measured, it
+    /// is taken to be as good as it may be, if that is affordable: so it gets measured.
+    fn best(&self, order: &Order, draft: f64) -> Choice {
+        let mut best = Choice { nodes: order.fixed_from, value: f64::NEG_INFINITY };
+        let mut tokens = 1.0;
+        for n in 0..=order.survivals.len() {
+            if n > 0 {
+                tokens += order.survivals[n - 1];
+            }
+            if n < order.fixed_from || (n > order.fixed_from && n > 0 && !self.affords(draft, n)) {
+                continue;
+            }
+            let value = tokens - self.rate * at(&self.hopeful, n);
+            if value > best.value {
+                best = Choice { nodes: n, value };
+            }
+        }
+        best
+    }
+}
+
+impl Pace for Schedule {
+    fn acceptance(&self, guess: Guess) -> f32 {
+        self.survival.acceptance(guess)
+    }
+
+    fn is_worth_adding(&self, survival: f32) -> bool {
+        survival >= self.least
+    }
+
+    /// Whether some number of passes from here on pays: where T(n) is a staircase, two may where one does not.
+    fn another_pass(&self, tree: &TokenTree, best: NodeId) -> bool {
+        // The first pass was decided on when the round was planned.
+        if tree.passes() == 0 {
+            return true;
+        }
+        let order = Order::of(tree);
+        let now = self.best(&order, self.draft_seconds(tree.passes()));
+        let (mut survival, mut gain) = (f64::from(tree.survival(best)), 0.0);
+        let layers = tree.shape().depth.saturating_sub(tree.depth(best)).min(tree.room());
+        for more in 1..=layers {
+            survival *= self.survival.typical(tree.depth(best) + more);
+            gain += survival;
+            let (passes, nodes) = (tree.passes() + more, now.nodes + more);
+            if !self.affords(self.draft_seconds(passes), nodes) {
+                return false;
+            }
+            let cost = self.draft.pass() * more as f64 + at(&self.hopeful, nodes) - at(&self.hopeful, now.nodes);
+            if gain > self.rate * cost {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn another_draw(&self, tree: &TokenTree, survival: f32) -> bool {
+        let n = tree.len() - 1;
+        let dearer = at(&self.hopeful, n + 1) - at(&self.hopeful, n);
+        survival >= self.least
+            && f64::from(survival) > self.rate * dearer
+            && self.affords(self.draft_seconds(tree.passes()), n + 1)
+    }
+}
+
+/// Times by number of nodes; past the end as at the end.
+fn at(times: &[f64], nodes: usize) -> f64 {
+    times.get(nodes).or(times.last()).copied().unwrap_or(0.0)
+}
+
+/// A tree's nodes in the order in which they are worth keeping: what must stay, then the likeliest. Every beginning of
+/// it from `fixed_from` on is a tree.
+struct Order {
+    nodes: Vec<NodeId>,
+    survivals: Vec<f64>,
+    /// How many must stay: what was drawn, and the way to it.
+    fixed_from: usize,
+}
+
+impl Order {
+    fn of(tree: &TokenTree) -> Order {
+        let mut must_stay = vec![false; tree.len()];
+        for node in tree.ids().rev().filter(|&node| node != NodeId::ROOT) {
+            if tree.draw(node).is_some() {
+                must_stay[node.index()] = true;
+            }
+            if let (true, Some(parent)) = (must_stay[node.index()], tree.parent(node)) {
+                must_stay[parent.index()] = true;
+            }
+        }
+        let mut nodes: Vec<NodeId> = tree.ids().skip(1).collect();
+        nodes.sort_by(|&a, &b| {
+            let stays = must_stay[b.index()].cmp(&must_stay[a.index()]);
+            stays.then(tree.survival(b).total_cmp(&tree.survival(a))).then(a.cmp(&b))
+        });
+        let survivals = nodes.iter().map(|&node| f64::from(tree.survival(node))).collect();
+        let fixed_from = nodes.iter().filter(|node| must_stay[node.index()]).count();
+        Order { nodes, survivals, fixed_from }
+    }
+
+    fn sum(&self, n: usize) -> f64 {
+        self.survivals[..n].iter().sum()
+    }
+}
+
+fn count(counts: &mut Vec<usize>, at: usize) {
+    counts.resize(counts.len().max(at + 1), 0);
+    counts[at] += 1;
+}
+
+/// What may be lost to begin with, the share of the time that may be lost for good, and the most that may be lost in a
+/// row, in plain steps. With 256 tokens the first two make 1.7 %.
+const ENDOWMENT: f64 = 3.0;
+const ALLOWANCE: f64 = 0.005;
+const MOST_AT_STAKE: f64 = 8.0;
+
+/// The share of all winnings that may be lost again.
+const WINNINGS: f64 = 0.1;
+
+/// The share of it that one round may lose, and the nodes up to which it may lose all.
+const STAKE: f64 = 0.4;
+const FEW_NODES: usize = 1;
+
+/// What a drafter that pays may lose beyond that, and the calls that show it.
+const OVERDRAFT: f64 = 2.5;
+const OVERDRAFT_CALLS: f64 = 3.0;
+
+/// Rounds without a verified guess before one is verified for its own sake, at first and at most.
+const PATIENCE: u32 = 8;
+const PATIENCE_AT_MOST: u32 = 64;
+const REST_AT_MOST: u32 = 32;
+
+/// The same for measuring T(1) where every round drafts.
+const PLAIN_AFTER: u32 = 48;
+const PLAIN_AFTER_AT_MOST: u32 = 768;
+const PLAIN_AFTER_A_SURPRISE: u32 = 3;
+
+/// Another time than expected by this share is a surprise, and so many in a row are no outage.
+const SURPRISE: f64 = 0.2;
+const SURPRISES: u32 = 4;
+
+/// Calls by which a drafter that was off is judged, what they must be worth on average, in plain steps, and a half-life
+/// of 8 calls while it is on. No call counts for more than one plain step: past winnings are no reason to go on.
+const TRIAL: u32 = 4;
+const HYSTERESIS: f64 = 0.03;
+const CALLS_FADE: f64 = 0.917;
+const CALLS_AT_LEAST: f64 = 7.0;
+
+/// A pass that seems to have cost more than this many times what was expected is booked as having cost that.
+const DOUBTFUL: f64 = 1.5;
+
+/// A drafter whose call costs no more than this share of a plain step is always asked: it is its guesses that are
+/// weighed.
+const CHEAP: f64 = 0.004;
+
+/// Plain steps' time over which the speed is averaged.
+const SPEED_STEPS: f64 = 48.0;
+
+/// A node is refused outright if it is reached with less than this share of what a node costs on average where that is
+/// least: it could only pay on a step of the staircase that is as good as flat.
+const LEAST: f64 = 0.5;
+
+/// How far an unmeasured time is hoped to be better than estimated, at most.
+const HOPE: f64 = 0.15;
+
+/// With a larger error than this, T(1) is measured before anything is decided.
+const UNSURE: f64 = 0.2;

@@ -1,0 +1,421 @@
+//! Control on simulated machines: the floors that it promises, on cost curves measured elsewhere, with drafters whose
+//! acceptance is known, noise with heavy tails, and a clock that only the simulation moves.
+
+use std::time::Duration;
+
+use foretoken::control::{Control, Plan};
+use foretoken::dice::{SeededDice, Stream};
+use foretoken::engine::Engine;
+use foretoken::registry::Registry;
+use foretoken::sampler::Sampling;
+use foretoken::stats::{Round, Stats};
+use foretoken::testkit::conformance::follows;
+use foretoken::testkit::toy::{ToyHost, ToyModel};
+use foretoken::verify::Ending;
+use foretoken_drafter::{Host, NodeId, Shape, Token, TokenTree};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// T(n) / T(1) of 1B models on two cores; straight between.
+const F16: Curve = &[(1, 1.0), (2, 1.45), (4, 1.78), (6, 2.12), (8, 2.61), (16, 4.24)];
+const Q8_0: Curve = &[(1, 1.0), (2, 1.65), (3, 2.45), (4, 2.3), (5, 3.3), (6, 3.1), (7, 4.5), (8, 4.3), (16, 6.9)];
+const Q4_K_M: Curve = &[(1, 1.0), (2, 2.0), (4, 3.6), (6, 5.2), (8, 7.8), (16, 10.6)];
+/// A machine that is bound by memory.
+const FLAT: Curve = &[(1, 1.0), (17, 1.4)];
+const CURVES: [(&str, Curve); 4] = [("F16", F16), ("Q8_0", Q8_0), ("Q4_K_M", Q4_K_M), ("flat", FLAT)];
+
+type Curve = &'static [(usize, f64)];
+
+/// Seconds of a plain step.
+const STEP: f64 = 0.05;
+
+fn ratio(curve: Curve, n: usize) -> f64 {
+    let right = curve.iter().position(|&(m, _)| m >= n).unwrap_or(curve.len() - 1).max(1);
+    let ((a, x), (b, y)) = (curve[right - 1], curve[right]);
+    x + (y - x) * (n as f64 - a as f64) / (b as f64 - a as f64)
+}
+
+struct Chance(StdRng);
+
+impl Chance {
+    fn new(seed: u64) -> Chance {
+        Chance(StdRng::seed_from_u64(seed))
+    }
+
+    fn uniform(&mut self) -> f64 {
+        self.0.random()
+    }
+
+    /// Around 1; one in fifty is two to six times as slow, as where another program takes the core.
+    fn noise(&mut self) -> f64 {
+        let spread = (self.uniform() + self.uniform() + self.uniform() - 1.5) * 0.08;
+        let outage = if self.uniform() < 0.02 { 2.0 + 4.0 * self.uniform() } else { 1.0 };
+        (1.0 + spread) * outage
+    }
+}
+
+/// What a simulated drafter says and what is true of it.
+struct Drafter {
+    /// Belief and true acceptance of a guess, by the tokens generated so far, its depth and a random number.
+    guess: fn(usize, usize, f64) -> (f64, f64),
+    /// Children of a node; the second is right with a third of what the first leaves.
+    width: usize,
+    /// Plain steps for a call, for a pass, and for a token missed.
+    call: f64,
+    pass: f64,
+    catch_up: f64,
+    /// Whether guesses are drawn: then none may be pruned.
+    draws: bool,
+}
+
+const FREE: Drafter =
+    Drafter { guess: |_, _, _| (0.0, 0.0), width: 1, call: 0.0001, pass: 0.0, catch_up: 0.0, draws: false };
+const MODEL: Drafter = Drafter { call: 0.01, pass: 0.1, catch_up: 0.03, ..FREE };
+
+struct World {
+    curve: Curve,
+    /// By seconds since the beginning.
+    slow: fn(f64) -> f64,
+    tokens: usize,
+    seed: u64,
+}
+
+impl World {
+    fn new(curve: Curve, tokens: usize, seed: u64) -> World {
+        World { curve, slow: |_| 1.0, tokens, seed }
+    }
+
+    /// Seconds for the text, and its statistics. With `control`, it decides; otherwise the shape is fixed.
+    fn run(&self, drafter: &Drafter, shape: Shape, mut control: Option<&mut Control>) -> (f64, Stats) {
+        let (mut now, mut made, mut missed, mut stats) = (0.0, 0, 0usize, Stats::default());
+        let mut chance = Chance::new(self.seed);
+        // The machine's moods are the same for everyone.
+        let mut mood = Chance::new(self.seed + 1000);
+        let mut tree = TokenTree::new(1 << 16, Box::new(SeededDice::new(self.seed, Stream::Draft)));
+        if let Some(control) = &mut control {
+            control.start();
+        }
+        while made < self.tokens {
+            let drafts = match control.as_mut().map(|control| control.plan(100 + made, shape)) {
+                None => {
+                    tree.begin(0, shape);
+                    true
+                }
+                Some(Plan::Plain) => {
+                    tree.begin(0, Shape { max_nodes: 0, ..shape });
+                    false
+                }
+                Some(Plan::Draft(pace)) => {
+                    tree.begin_paced(0, shape, pace);
+                    true
+                }
+            };
+            let mut truth: Vec<f64> = vec![0.0];
+            if drafts && shape.max_nodes > 0 {
+                drafter.grow(&mut tree, made, &mut chance, &mut truth);
+            }
+            let passes = tree.passes();
+            if let Some(control) = &mut control {
+                tree = control.trim(tree);
+            }
+            let accepted = walk(&tree, &truth, &mut chance);
+            let slow = STEP * (self.slow)(now);
+            let called = f64::from(u8::from(drafts && shape.max_nodes > 0));
+            let late = if passes > 0 { std::mem::take(&mut missed) as f64 } else { 0.0 };
+            let draft =
+                slow * mood.noise() * (drafter.call * called + drafter.pass * passes as f64 + drafter.catch_up * late);
+            let score = slow * mood.noise() * ratio(self.curve, tree.len());
+            if passes == 0 {
+                missed += accepted.len() + 1;
+            }
+            let round = Round {
+                tokens: vec![0; accepted.len() + 1],
+                drafted: tree.len() - 1,
+                depth: tree.ids().map(|n| tree.depth(n)).max().unwrap_or(0),
+                accepted: accepted.len(),
+                ending: Ending::Recovered,
+                draft: Duration::from_secs_f64(draft),
+                score: Duration::from_secs_f64(score),
+                total: Duration::from_secs_f64(draft + score),
+                predicted: control.as_ref().and_then(|control| control.prediction()),
+            };
+            now += draft + score;
+            made += round.tokens.len();
+            stats.generated_tokens += round.tokens.len();
+            stats.add(&round);
+            if let Some(control) = &mut control {
+                control.learn(&tree, &accepted, &round);
+            }
+        }
+        (now * self.tokens as f64 / made as f64, stats)
+    }
+
+    fn plain(&self) -> f64 {
+        self.run(&FREE, Shape { max_nodes: 0, depth: 0, width: 1 }, None).0
+    }
+
+    /// Speed relative to plain decoding under control, from its first round on.
+    fn controlled(&self, drafter: &Drafter) -> f64 {
+        let mut control = self.seeded();
+        self.plain() / self.run(drafter, wide(drafter), Some(&mut control)).0
+    }
+
+    /// A control that was given T(n) at n = 1, 2, 4, one measurement each.
+    fn seeded(&self) -> Control {
+        let mut mood = Chance::new(self.seed + 2000);
+        let mut control = Control::new();
+        let points = [1, 2, 4].map(|n| (n, Duration::from_secs_f64(STEP * mood.noise() * ratio(self.curve, n))));
+        control.seed(100, &points);
+        control
+    }
+
+    fn fixed(&self, drafter: &Drafter, length: usize) -> f64 {
+        self.plain() / self.run(drafter, Shape { max_nodes: length, depth: length, width: 1 }, None).0
+    }
+}
+
+fn wide(drafter: &Drafter) -> Shape {
+    Shape { max_nodes: 16, depth: 16, width: drafter.width }
+}
+
+impl Drafter {
+    fn grow(&self, tree: &mut TokenTree, made: usize, chance: &mut Chance, truth: &mut Vec<f64>) {
+        let mut add = |tree: &mut TokenTree, node: NodeId| -> Option<NodeId> {
+            let mut first = None;
+            let mut left = 1.0;
+            for i in 0..self.width.min(tree.width()) {
+                let (belief, p) = (self.guess)(made, tree.depth(node) + 1, chance.uniform());
+                let (belief, p) = if i == 0 { (belief, p) } else { ((1.0 - belief) / 3.0, left / 3.0) };
+                left -= p;
+                let token = truth.len() as Token;
+                let child = match self.draws {
+                    false => tree.add(node, token, belief as f32),
+                    true => tree.sample(node, foretoken_drafter::Dist::point(token), 1).next(),
+                };
+                if child.is_some() {
+                    truth.push(p);
+                }
+                first = first.or(child);
+            }
+            first
+        };
+        if self.pass == 0.0 {
+            let mut at = Some(NodeId::ROOT);
+            while let Some(node) = at {
+                at = add(tree, node);
+            }
+            return;
+        }
+        loop {
+            let nodes = tree.next_to_expand();
+            if nodes.is_empty() {
+                return;
+            }
+            for node in nodes {
+                add(tree, node);
+            }
+        }
+    }
+}
+
+/// The accepted nodes, by the truth.
+fn walk(tree: &TokenTree, truth: &[f64], chance: &mut Chance) -> Vec<NodeId> {
+    let (mut at, mut accepted) = (NodeId::ROOT, Vec::new());
+    loop {
+        let mut u = chance.uniform();
+        let next = tree.children(at).find(|&child| {
+            let p = truth[tree.token(child) as usize];
+            u -= p;
+            u < 0.0
+        });
+        let Some(next) = next else { return accepted };
+        accepted.push(next);
+        at = next;
+    }
+}
+
+fn geometric_mean(values: &[f64]) -> f64 {
+    (values.iter().map(|v| v.ln()).sum::<f64>() / values.len() as f64).exp()
+}
+
+const SEEDS: std::ops::Range<u64> = 0..4;
+
+type Guess = fn(usize, usize, f64) -> (f64, f64);
+
+/// Geometric means over the seeds: controlled, and the best fixed length with its own, relative to plain decoding.
+fn cell(curve: Curve, drafter: &Drafter, tokens: usize) -> (f64, usize, f64) {
+    let mean = |f: &dyn Fn(&World) -> f64| {
+        geometric_mean(&SEEDS.map(|seed| f(&World::new(curve, tokens, seed))).collect::<Vec<_>>())
+    };
+    let fixed = LENGTHS.map(|length| (length, mean(&|world| world.fixed(drafter, length))));
+    let best = fixed.into_iter().chain([(0, 1.0)]).max_by(|a, b| a.1.total_cmp(&b.1)).expect("there are lengths");
+    (mean(&|world| world.controlled(drafter)), best.0, best.1)
+}
+
+const LENGTHS: [usize; 9] = [1, 2, 3, 4, 5, 7, 8, 12, 16];
+
+fn random() -> Guess {
+    |_, _, _| (0.9, 0.001)
+}
+
+#[test]
+fn guessing_at_random_costs_at_most_two_percent() {
+    for (name, curve) in CURVES {
+        for base in [FREE, MODEL] {
+            for tokens in [256, 1024] {
+                let drafter = Drafter { guess: random(), ..base };
+                let (auto, _, _) = cell(curve, &drafter, tokens);
+                assert!(auto >= 0.98, "{name}, {tokens} tokens, passes cost {}: {auto:.3}", drafter.pass);
+            }
+        }
+    }
+}
+
+#[test]
+fn being_right_for_200_tokens_and_never_again_does_not_hurt() {
+    for (name, curve) in CURVES {
+        for base in [FREE, MODEL] {
+            let drafter = Drafter { guess: |made, _, _| (0.9, if made < 200 { 0.98 } else { 0.0 }), ..base };
+            let after = |seed| {
+                let time = |tokens| {
+                    let world = World::new(curve, tokens, seed);
+                    (world.plain(), world.run(&drafter, wide(&drafter), Some(&mut world.seeded())).0)
+                };
+                let (begun, done) = (time(200), time(2200));
+                (done.0 - begun.0) / (done.1 - begun.1)
+            };
+            let after = geometric_mean(&SEEDS.map(after).collect::<Vec<_>>());
+            assert!(after >= 0.98, "{name}, passes cost {}: {after:.3} once it is wrong", drafter.pass);
+        }
+    }
+}
+
+#[test]
+fn what_pays_is_used_nearly_as_well_as_by_the_best_fixed_length() {
+    let guesses: [(&str, Guess); 5] = [
+        ("0.6", |_, _, _| (0.6, 0.6)),
+        ("0.8", |_, _, _| (0.8, 0.8)),
+        ("0.95", |_, _, _| (0.95, 0.95)),
+        ("0.8, said to be 0.4", |_, _, _| (0.4, 0.8)),
+        ("what it believes, from 0 to 1", |_, _, u| (u.sqrt(), u.sqrt())),
+    ];
+    for base in [FREE, MODEL] {
+        let mut shares = Vec::new();
+        for (name, curve) in CURVES {
+            for (what, guess) in guesses {
+                let drafter = Drafter { guess, ..base };
+                let (auto, length, best) = cell(curve, &drafter, 2048);
+                let share = auto / best;
+                println!("{name}, right {what}, passes cost {}: {auto:.3}; length {length}: {best:.3}", drafter.pass);
+                let least = if drafter.pass == 0.0 { 0.95 } else { 0.89 };
+                assert!(share >= least, "{name}, right {what}, passes cost {}: {share:.3}", drafter.pass);
+                shares.push(share);
+            }
+        }
+        assert!(geometric_mean(&shares) >= 0.97, "passes cost {}: {:.3}", base.pass, geometric_mean(&shares));
+    }
+}
+
+#[test]
+fn texts_that_change_gain_more_than_by_any_fixed_length() {
+    let drafter = Drafter { guess: |made, _, _| (0.7, if made % 400 < 200 { 0.95 } else { 0.1 }), ..FREE };
+    for (name, curve) in [("F16", F16), ("Q8_0", Q8_0), ("flat", FLAT)] {
+        let (auto, length, best) = cell(curve, &drafter, 2048);
+        assert!(auto > best, "{name}: {auto:.3}, length {length} {best:.3}");
+    }
+}
+
+#[test]
+fn when_another_program_starts_its_cost_is_followed() {
+    // Three times as slow all of a sudden: what pays stays what it was.
+    let drafter = Drafter { guess: |_, _, _| (0.8, 0.8), ..FREE };
+    let share = |seed| {
+        let world = World { slow: |now| if now > 15.0 { 3.0 } else { 1.0 }, ..World::new(F16, 1024, seed) };
+        world.controlled(&drafter) / world.fixed(&drafter, 5)
+    };
+    let share = geometric_mean(&SEEDS.map(share).collect::<Vec<_>>());
+    assert!(share >= 0.93, "{share:.3}");
+    // From a machine where speculation pays to one where it does not: within a hundred tokens it ends.
+    let drafter = Drafter { guess: |_, _, _| (0.7, 0.7), ..FREE };
+    let after = |seed| {
+        let mut control = World::new(FLAT, 512, seed).seeded();
+        World::new(FLAT, 512, seed).run(&drafter, wide(&drafter), Some(&mut control));
+        World::new(Q4_K_M, 128, seed + 100).run(&drafter, wide(&drafter), Some(&mut control));
+        let world = World::new(Q4_K_M, 1024, seed);
+        world.plain() / world.run(&drafter, wide(&drafter), Some(&mut control)).0
+    };
+    let after = geometric_mean(&SEEDS.map(after).collect::<Vec<_>>());
+    assert!(after >= 0.98, "{after:.3}");
+}
+
+#[test]
+fn nothing_known_is_no_obstacle() {
+    let drafter = Drafter { guess: |_, _, _| (0.8, 0.8), ..FREE };
+    let speed = |seed| {
+        let world = World::new(F16, 1024, seed);
+        world.plain() / world.run(&drafter, wide(&drafter), Some(&mut Control::new())).0
+    };
+    let speed = geometric_mean(&SEEDS.map(speed).collect::<Vec<_>>());
+    assert!(speed > 1.5, "{speed:.3}");
+}
+
+#[test]
+fn predictions_come_true() {
+    for (name, curve) in CURVES {
+        for base in [FREE, MODEL] {
+            let drafter = Drafter { guess: |_, _, u| (u.sqrt(), u.sqrt()), ..base };
+            let ratio = |seed| {
+                let world = World::new(curve, 1024, seed);
+                let (_, stats) = world.run(&drafter, wide(&drafter), Some(&mut world.seeded()));
+                stats.realised_over_predicted().expect("rounds are predicted")
+            };
+            // Outages, a twentieth of the time, are not predicted.
+            let ratio = geometric_mean(&SEEDS.map(ratio).collect::<Vec<_>>());
+            assert!((0.88..=1.05).contains(&ratio), "{name}, passes cost {}: {ratio:.3}", drafter.pass);
+        }
+    }
+}
+
+#[test]
+fn drawn_nodes_are_never_pruned() {
+    let drafter = Drafter { guess: |_, _, _| (0.5, 0.3), draws: true, ..MODEL };
+    let mut control = Control::new();
+    control.seed(100, &[1, 1, 2, 4].map(|n| (n, Duration::from_millis(50))));
+    let mut tree = TokenTree::new(1 << 16, Box::new(SeededDice::new(1, Stream::Draft)));
+    let Plan::Draft(pace) = control.plan(100, wide(&drafter)) else { panic!("nodes are free here") };
+    tree.begin_paced(0, wide(&drafter), pace);
+    drafter.grow(&mut tree, 0, &mut Chance::new(1), &mut vec![0.0]);
+    let drawn = tree.len();
+    assert!(drawn > 1);
+    assert_eq!(control.trim(tree).len(), drawn);
+}
+
+/// The law of the target, with every drafter's tree cut short by what a real clock happens to say.
+#[test]
+fn sampled_text_under_control_has_the_targets_law() {
+    let target = ToyModel::new(8, 1, 3.0, 5);
+    let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+    for settings in ["model = 'draft'", ""] {
+        let registry = Registry::builtin();
+        let mut host = ToyHost::new(&registry, &target).with("draft", target.imitated(0.3, 99));
+        let kind = if settings.is_empty() { "ngram" } else { "model" };
+        let drafter = host.build(kind, settings).expect("the settings are right");
+        let shape = Shape { max_nodes: 12, depth: 4, width: 3 };
+        // A curve that makes drafting look cheap; what is learned then takes over.
+        let mut control = Control::new();
+        [1, 1, 2, 4, 8, 12].iter().for_each(|&n| control.seed(5, &[(n, Duration::from_millis(1))]));
+        let mut engine =
+            Engine::new(Box::new(target.clone()), Some(drafter), sampling.clone(), shape, 3).with_control(control);
+        let (mut tokens, mut drafted) = (Vec::new(), 0);
+        engine.start(&[1, 2, 3, 1, 2]).expect("toys do not fail");
+        while tokens.len() < 20_000 {
+            let round = engine.step(100).expect("toys do not fail");
+            drafted += round.drafted;
+            tokens.extend(round.tokens);
+        }
+        let chi = follows(&target, &sampling, [&tokens[..]]);
+        assert!(!chi.contradicts(), "{kind}: {:.1} sigma", chi.z());
+        // The first round is planned before the clock has said anything.
+        assert!(drafted > 0 || kind == "ngram", "{kind}");
+    }
+}
