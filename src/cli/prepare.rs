@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::{note, Failure};
+use crate::heads::format::widen as widen_heads;
 use crate::llama::memory::human;
 use crate::llama::widen::{widen, Widen};
 
@@ -44,7 +45,7 @@ enum What {
 
 #[derive(clap::Args)]
 struct WidenArguments {
-    /// The model: GGUF, architecture llama, F32 or F16.
+    /// The model: GGUF, architecture llama, F32 or F16; or heads made by `prepare medusa`, with --dim alone.
     #[arg(long, value_name = "FILE")]
     target: PathBuf,
     /// The file to make.
@@ -54,7 +55,7 @@ struct WidenArguments {
     #[arg(long, value_name = "N", value_parser = parameters, required_unless_present = "dim", conflicts_with_all = ["dim", "ffn"])]
     params: Option<u64>,
     /// The new width of the hidden state.
-    #[arg(long, value_name = "N", requires = "ffn")]
+    #[arg(long, value_name = "N")]
     dim: Option<u32>,
     /// The new number of feed-forward units.
     #[arg(long, value_name = "N", requires = "dim")]
@@ -81,6 +82,11 @@ impl Prepare {
 
 impl WidenArguments {
     fn execute(&self) -> Result<(), Failure> {
+        if let (None, Some(dim), None) = (self.params, self.dim, self.ffn) {
+            let size = widen_heads(&self.target, dim as usize, &self.out).map_err(|e| Failure::Input(e.to_string()))?;
+            note(format!("{}: heads of width {dim}, {}", self.out.display(), human(size)));
+            return Ok(());
+        }
         let input = |e: crate::llama::widen::WidenError| Failure::Input(e.to_string());
         let options = match (self.params, self.dim, self.ffn) {
             (Some(n), ..) => {

@@ -296,6 +296,41 @@ pub fn write<E: From<HeadsError>>(
     }
 }
 
+/// Give the heads at `from` the cost of heads on a state of `n_embd` numbers, without changing what they say where the
+/// new numbers are zero: new columns are noise, new rows zero. Returns the file's size.
+///
+/// # Errors
+/// The heads cannot be read, are wider already, or the file cannot be written.
+pub fn widen(from: &Path, n_embd: usize, to: &Path) -> Result<u64, HeadsError> {
+    let heads = HeadsFile::open(from)?;
+    let old = heads.description().sizes;
+    if n_embd < old.n_embd {
+        let flaw = format!("the heads of `{}` are {} wide already", from.display(), old.n_embd);
+        return Err(HeadsError::Unwritable { path: to.to_owned(), flaw });
+    }
+    let wide = Description { sizes: Sizes { n_embd, ..old }, ..heads.description().clone() };
+    let mut state = 1u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 * 0.04 - 0.02
+    };
+    write(to, &wide, |part| {
+        let numbers = heads.data(part).map(Data::to_f32).unwrap_or_default();
+        let [row, rows] = old.shape(part);
+        let wide_rows = wide.sizes.shape(part)[1];
+        let mut out = Vec::with_capacity(n_embd * wide_rows);
+        for row in numbers.chunks(row.max(1)).take(rows) {
+            out.extend_from_slice(row);
+            match part {
+                Part::Bias { .. } => out.resize(n_embd, 0.0),
+                _ => out.extend((row.len()..n_embd).map(|_| noise())),
+            }
+        }
+        out.resize(n_embd * wide_rows, 0.0);
+        Ok::<_, HeadsError>(out)
+    })
+}
+
 /// `None`: a number is not finite, or not in this type.
 fn encoded(numbers: &[f32], kind: TensorType) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(numbers.len() * 4);
