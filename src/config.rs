@@ -48,7 +48,7 @@ pub struct TargetSetup {
 /// A drafter's kind and the text of its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DrafterSetup {
-    /// As registered; `none` for plain decoding.
+    /// As registered: `none` for plain decoding, `auto` if the configuration names none.
     pub kind: String,
     /// TOML, without the `kind` key.
     pub settings: String,
@@ -314,7 +314,7 @@ fn sampling(t: &SamplingTable) -> Result<Sampling, String> {
 
 fn drafter(table: Option<toml::Table>) -> Result<DrafterSetup, String> {
     let Some(mut table) = table else {
-        return Ok(DrafterSetup { kind: "none".to_owned(), settings: String::new() });
+        return Ok(DrafterSetup { kind: "auto".to_owned(), settings: String::new() });
     };
     match table.remove("kind") {
         Some(toml::Value::String(kind)) => Ok(DrafterSetup { kind, settings: table.to_string() }),
@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn defaults() {
         let s = setup("[target]\nmodel = 'a.gguf'").unwrap();
-        assert_eq!(s.drafter.kind, "none");
+        assert_eq!(s.drafter.kind, "auto");
         assert_eq!((s.adaptive, s.shape), (true, Shape { max_nodes: 16, depth: 16, width: 4 }));
         let s = setup("[target]\nmodel = 'a.gguf'\n[speculation]\nadaptive = false").unwrap();
         assert_eq!((s.adaptive, s.shape), (false, Shape { max_nodes: 16, depth: 4, width: 1 }));

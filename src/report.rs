@@ -25,6 +25,7 @@ pub struct Comparison {
 }
 
 /// Plain decoding or a configuration.
+#[derive(Clone)]
 pub struct Method {
     /// Short, unique.
     pub name: String,
@@ -33,6 +34,7 @@ pub struct Method {
 }
 
 /// One text.
+#[derive(Clone)]
 pub struct Run {
     /// Index of the method.
     pub method: usize,
@@ -102,6 +104,25 @@ impl Comparison {
         let mut rows: Vec<Row> = self.kinds().iter().map(|kind| self.row(method, Some(kind))).collect();
         rows.push(self.row(method, None));
         rows
+    }
+
+    /// The overall row of a method without the prompts after which any text ends in a cycle: those flatter whoever
+    /// looks things up. `None` if there is no such prompt, or no other.
+    pub fn row_without_cycles(&self, method: usize) -> Option<Row> {
+        let cycles = |prompt: usize| self.runs.iter().any(|r| r.prompt == prompt && ends_in_cycle(&r.tokens));
+        let kept: Vec<usize> = (0..self.prompts.len()).filter(|&prompt| !cycles(prompt)).collect();
+        if kept.is_empty() || kept.len() == self.prompts.len() {
+            return None;
+        }
+        let place = |prompt: usize| kept.iter().position(|&kept| kept == prompt);
+        let run = |run: &Run| Some(Run { prompt: place(run.prompt)?, ..run.clone() });
+        let rest = Comparison {
+            methods: self.methods.clone(),
+            prompts: kept.iter().map(|&prompt| self.prompts[prompt].clone()).collect(),
+            runs: self.runs.iter().filter_map(run).collect(),
+            greedy: self.greedy,
+        };
+        Some(Row { kind: "no cycles".to_owned(), ..rest.row(method, None) })
     }
 
     /// Where a greedy text leaves plain text; `None` if it does not, or if nothing must agree.
@@ -204,6 +225,7 @@ impl Comparison {
         let Method { name, about } = &self.methods[method];
         let mut lines = vec![shortened(&format!("{name}: {about}"), WIDTH), HEADER.to_owned()];
         lines.extend(rows.iter().map(line));
+        lines.extend(self.row_without_cycles(method).as_ref().map(line));
         if let Some(overall) = rows.last().filter(|_| method > 0) {
             lines.extend(positions(overall));
             lines.extend(self.difference(method));
@@ -376,6 +398,18 @@ mod tests {
         assert_eq!((cost.draft, cost.verify, cost.other), (0.5, 1.0, 0.5));
         assert_eq!((cost.pass_tokens, cost.pass_ratio, cost.draft_per_node), (2.0, 2.0, Some(0.5)));
         assert!(comparison().rows(0).iter().all(|r| r.ratio == Some(1.0) && r.differing == Some(0)));
+    }
+
+    #[test]
+    fn texts_that_go_round_in_circles_are_reported_apart() {
+        let mut comparison = comparison();
+        assert!(comparison.row_without_cycles(1).is_none(), "there are none");
+        comparison.runs.iter_mut().filter(|r| r.method == 0 && r.prompt == 0).for_each(|r| r.tokens = vec![7; 40]);
+        let row = comparison.row_without_cycles(1).unwrap();
+        assert_eq!((row.prompts, row.runs, row.ratio), (1, 2, Some(0.5)));
+        assert!(comparison.table().contains("no cycles"));
+        comparison.runs.iter_mut().for_each(|r| r.tokens = vec![7; 40]);
+        assert!(comparison.row_without_cycles(1).is_none(), "nothing is left");
     }
 
     #[test]

@@ -231,6 +231,7 @@ impl Bench {
                     })
                 }),
                 overall: rows.pop(),
+                overall_without_cycles: comparison.row_without_cycles(i),
                 kinds: rows,
             }
         };
@@ -431,6 +432,7 @@ struct JsonMethod {
     settings: serde_json::Value,
     shape: Option<serde_json::Value>,
     overall: Option<Row>,
+    overall_without_cycles: Option<Row>,
     kinds: Vec<Row>,
 }
 

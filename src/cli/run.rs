@@ -10,6 +10,7 @@ use crate::chat;
 use crate::config::{Draft, Setup};
 use crate::engine::Engine;
 use crate::generate::{generate, Generation, Limits, Stop};
+use crate::llama::curves;
 use crate::llama::host::{warnings, LlamaHost};
 use crate::llama::model::Model;
 use crate::registry::Registry;
@@ -120,6 +121,9 @@ impl Run {
             }
         }
         let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;
+        if let Some(control) = engine.control() {
+            curves::store(&host, control.curve());
+        }
         if self.json {
             return print_json(&setup, &generation);
         }

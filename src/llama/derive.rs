@@ -69,7 +69,10 @@ fn name(file: &GgufFile, target: &Path, precision: Precision, layers: Option<&[u
 }
 
 /// A hash (FNV-1a) of size, header and samples.
-fn content(path: &Path) -> std::io::Result<u64> {
+///
+/// # Errors
+/// The file cannot be read.
+pub fn content(path: &Path) -> std::io::Result<u64> {
     let bytes = crate::map::open(path)?;
     let fold = |hash: u64, bytes: &[u8]| {
         bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

@@ -15,7 +15,7 @@ use super::heads::{heads_of, LlamaHeads};
 use super::memory::{human, Dimensions, Need};
 use super::model::{LoadOptions, Model};
 use super::scorer::Scorer;
-use super::{cpu, memory, model, LlamaError};
+use super::{cpu, curves, memory, model, LlamaError};
 use crate::config::{Setup, TargetSetup, MAX_THREADS};
 use crate::control::Control;
 use crate::engine::Engine;
@@ -133,7 +133,10 @@ impl<'a> LlamaHost<'a> {
         let target = Box::new(self.open_target().map_err(DraftError::settings)?);
         let engine = Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed);
         Ok(match setup.adaptive && setup.drafter.kind != "none" {
-            true => engine.with_control(Control::new()),
+            true => engine.with_control(match curves::load(self) {
+                Some(curve) => Control::new().with_curve(&curve),
+                None => Control::new(),
+            }),
             false => engine,
         })
     }

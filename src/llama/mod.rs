@@ -10,6 +10,7 @@ pub mod beside;
 pub mod cache;
 pub mod context;
 pub mod cpu;
+pub mod curves;
 pub mod derive;
 pub mod exit;
 #[cfg(test)]

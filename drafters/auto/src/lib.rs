@@ -1,10 +1,11 @@
 //! Drafter `auto`: whatever there is drafts. Also what runs when no drafter is named.
 //!
-//! N-grams cost nothing, so they always take part. With them go the heads and the draft model that the settings name or
-//! that lie beside the target: heads made for it, and of the smaller models of its vocabulary the largest of at most
-//! an eighth of its size, or else the smallest. They all grow one tree ([`foretoken_drafter_merge`]), lookups first. Which of
-//! them pays, how much and when is not decided here: with `speculation.adaptive`, the default, each further pass of a
-//! draft model, and each guess, is taken only where it is expected to bring more than it costs.
+//! N-grams cost nothing, so they always take part. With them goes a draft model, named or found beside the target: of the
+//! smaller models of its vocabulary the largest of at most an eighth of its size, or else the smallest. Where there is
+//! none, heads made for the target take its place: beside a model they seldom know what it does not, and are evaluated in
+//! every round. All parts grow one tree ([`foretoken_drafter_merge`]), lookups first. Which of them pays, how much and when is
+//! not decided here: with `speculation.adaptive`, the default, each further pass of a draft model, and each guess, is
+//! taken only where it is expected to bring more than it costs.
 //!
 //! * **Helps** always, or costs next to nothing: that is the adaptive shape's promise, and none of the parts'. With
 //!   `adaptive = false` every part drafts in every round, which is seldom wise.
@@ -46,9 +47,12 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
     let mut parts = vec![host.build("ngram", &settings.ngram.to_string())?];
     let mut names = vec!["n-grams".to_owned()];
     let mut left_out = Vec::new();
-    let wanted = [("medusa", "heads", settings.heads, found.heads), ("model", "model", settings.model, found.models)];
+    let wanted = [("model", "model", settings.model, found.models), ("medusa", "heads", settings.heads, found.heads)];
     for (kind, key, named, found) in wanted {
         let is_named = named.is_some();
+        if !is_named && parts.len() > 1 {
+            continue; // one part that costs time is enough
+        }
         let Some(path) = named.or_else(|| found.into_iter().next()).filter(|path| !path.as_os_str().is_empty()) else {
             continue;
         };
