@@ -442,13 +442,14 @@ impl Pace for Schedule {
 
     /// Whether some number of passes from here on pays: where T(n) is a staircase, two may where one does not.
     fn another_pass(&self, tree: &TokenTree, best: NodeId) -> bool {
-        // The first pass was decided on when the round was planned.
-        if tree.passes() == 0 {
+        // The first pass was decided on when the round was planned, unless an earlier part has guessed meanwhile.
+        if tree.passes() == 0 && tree.is_empty() {
             return true;
         }
         let order = Order::of(tree);
-        let now = self.best(&order, self.draft_seconds(tree.passes()));
-        let (mut survival, mut gain) = (f64::from(tree.survival(best)), 0.0);
+        let drafted = self.draft_seconds(tree.passes());
+        let now = self.best(&order, drafted);
+        let (mut survival, mut gain) = (f64::from(tree.unclaimed(best)), 0.0);
         let layers = tree.shape().depth.saturating_sub(tree.depth(best)).min(tree.room());
         for more in 1..=layers {
             survival *= self.survival.typical(tree.depth(best) + more);
@@ -457,7 +458,8 @@ impl Pace for Schedule {
             if !self.affords(self.draft_seconds(passes), nodes) {
                 return false;
             }
-            let cost = self.draft.pass() * more as f64 + at(&self.hopeful, nodes) - at(&self.hopeful, now.nodes);
+            let scoring = at(&self.hopeful, nodes) - at(&self.hopeful, now.nodes);
+            let cost = self.draft_seconds(passes) - drafted + scoring;
             if gain > self.rate * cost {
                 return true;
             }

@@ -28,9 +28,13 @@ pub struct Engine {
     accept: Box<dyn Dice>,
     emit: Box<dyn Dice>,
     context: Vec<Token>,
+    observer: Option<Observer>,
     needs: Needs,
     top: Vec<Vec<(Token, f32)>>,
 }
+
+/// Told of every round when it is over.
+pub type Observer = Box<dyn FnMut(&Round) + Send>;
 
 /// Why a run cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +81,7 @@ impl Engine {
             accept: dice(Stream::Accept),
             emit: dice(Stream::Emit),
             context: Vec::new(),
+            observer: None,
             needs: Needs::default(),
             top: Vec::new(),
         }
@@ -223,7 +228,15 @@ impl Engine {
         if let Some(control) = &mut self.control {
             control.learn(&self.tree, &verdict.accepted, &round);
         }
+        if let Some(observer) = &mut self.observer {
+            observer(&round);
+        }
         Ok(round)
+    }
+
+    /// Have `observer` told of every round from now on.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
     }
 
     /// What the drafter says of itself.

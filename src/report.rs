@@ -63,6 +63,12 @@ pub struct Row {
     pub ratio_quartiles: Option<(f64, f64)>,
     /// 95 % bootstrap interval of `ratio`.
     pub ratio_interval_95: Option<(f64, f64)>,
+    /// The same with prefill counted: tokens per second of the whole wait.
+    pub wall_ratio: Option<f64>,
+    /// Share of prompts whose median ratio is below 0.98.
+    pub slower: Option<f64>,
+    /// The prompt with the lowest median ratio, and that ratio.
+    pub worst: Option<(String, f64)>,
     /// Median tokens/s; overall, the geometric mean over kinds.
     pub tokens_per_second: Option<f64>,
     /// Sums and rates over all runs.
@@ -175,6 +181,9 @@ impl Comparison {
             ratio: medians.and_then(|m| geometric_mean(&m)),
             ratio_quartiles: quartiles(&ratios.concat().concat()),
             ratio_interval_95: interval(&ratios, BOOTSTRAP_SEED),
+            wall_ratio: self.wall_ratio(method, &kinds),
+            slower: self.slower(method, &kinds),
+            worst: self.by_prompt(method, &kinds).into_iter().min_by(|a, b| a.1.total_cmp(&b.1)),
             tokens_per_second: speeds.and_then(|s| geometric_mean(&s)),
             draft_percent: percent(sum.draft),
             verify_percent: percent(sum.verify),
@@ -190,6 +199,33 @@ impl Comparison {
         let runs = self.runs_of(method, Some(kind));
         let of_prompt = |prompt| runs.iter().filter(|r| r.prompt == prompt).filter_map(|r| self.ratio(r)).collect();
         (0..self.prompts.len()).map(of_prompt).filter(|ratios: &Vec<f64>| !ratios.is_empty()).collect()
+    }
+
+    /// Each prompt with the median of its ratios.
+    fn by_prompt(&self, method: usize, kinds: &[&str]) -> Vec<(String, f64)> {
+        let of = |(i, prompt): (usize, &Prompt)| {
+            let runs = self.runs.iter().filter(|r| r.method == method && r.prompt == i);
+            let ratios: Vec<f64> = runs.filter_map(|r| self.ratio(r)).collect();
+            Some((prompt.id.clone(), median(&ratios)?))
+        };
+        let wanted = |(_, prompt): &(usize, &Prompt)| kinds.contains(&prompt.kind.as_str());
+        self.prompts.iter().enumerate().filter(wanted).filter_map(of).collect()
+    }
+
+    fn slower(&self, method: usize, kinds: &[&str]) -> Option<f64> {
+        let ratios = self.by_prompt(method, kinds);
+        let slower = ratios.iter().filter(|(_, ratio)| *ratio < 0.98).count();
+        (!ratios.is_empty()).then(|| slower as f64 / ratios.len() as f64)
+    }
+
+    fn wall_ratio(&self, method: usize, kinds: &[&str]) -> Option<f64> {
+        let wall = |run: &Run| run.stats.tokens_per_wall_second();
+        let of_kind = |kind: &&str| {
+            let runs = self.runs_of(method, Some(kind));
+            let ratios: Vec<f64> = runs.iter().filter_map(|r| Some(wall(r)? / wall(self.plain(r)?)?)).collect();
+            median(&ratios)
+        };
+        geometric_mean(&kinds.iter().map(of_kind).collect::<Option<Vec<f64>>>()?)
     }
 
     fn speed(&self, method: usize, kind: &str) -> Option<f64> {
@@ -228,6 +264,7 @@ impl Comparison {
         lines.extend(self.row_without_cycles(method).as_ref().map(line));
         if let Some(overall) = rows.last().filter(|_| method > 0) {
             lines.extend(positions(overall));
+            lines.extend(extremes(overall));
             lines.extend(self.difference(method));
         }
         lines.extend(rows.iter().filter(|_| method > 0).filter_map(loss));
@@ -276,6 +313,21 @@ fn positions(overall: &Row) -> Option<String> {
     let shown: Vec<String> = rates.iter().take(14).map(|rate| format!("{rate:.2}")).collect();
     let more = if rates.len() > shown.len() { " …" } else { "" };
     (!shown.is_empty()).then(|| format!("  acceptance by position: {}{more}", shown.join(" ")))
+}
+
+/// How a method does at its worst, and what the user waits for.
+fn extremes(overall: &Row) -> Option<String> {
+    let (worst, ratio) = overall.worst.as_ref()?;
+    let s = &overall.summary;
+    let milliseconds = |pause: Option<f64>| pause.map_or("-".to_owned(), |pause| format!("{:.0}", 1000.0 * pause));
+    Some(format!(
+        "  {:.0} % of prompts below 0.98; worst {} at {ratio:.2}; with prefill {:.2}; pauses p50 {} ms, p95 {} ms",
+        100.0 * overall.slower.unwrap_or(0.0),
+        shortened(worst, 20),
+        overall.wall_ratio.unwrap_or(f64::NAN),
+        milliseconds(s.pause_p50_s),
+        milliseconds(s.pause_p95_s),
+    ))
 }
 
 /// Why a row is below 1: what a round yields, and what it costs.
@@ -386,6 +438,9 @@ mod tests {
         let rows = comparison().rows(1);
         assert_eq!(rows.iter().map(|r| r.ratio).collect::<Vec<_>>(), [Some(2.0), Some(0.5), Some(1.0)]);
         assert_eq!(rows[0].ratio_interval_95, Some((2.0, 2.0)));
+        assert_eq!((rows[2].slower, rows[0].slower), (Some(0.5), Some(0.0)));
+        assert_eq!(rows[2].worst, Some(("b".to_owned(), 0.5)));
+        assert_eq!(rows[2].wall_ratio, Some(1.0), "no prefill here");
         assert_eq!(rows[2].ratio_quartiles, Some((0.5, 2.0)));
         assert!((rows[0].tokens_per_second.unwrap() - 20.0).abs() < 1e-9);
         assert_eq!(

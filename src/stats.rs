@@ -66,6 +66,10 @@ pub struct Stats {
     pub verify: Duration,
     /// Time of all rounds.
     pub decode: Duration,
+    /// From the end of the prompt to the first token.
+    first: Duration,
+    /// Seconds of every round: tokens come in bursts, these are the pauses between them.
+    pauses: Vec<f32>,
     /// What was expected of the rounds of which anything was, and what they gave.
     predicted: Prediction,
     realised: Prediction,
@@ -83,6 +87,10 @@ impl Stats {
         self.draft += round.draft;
         self.verify += round.score;
         self.decode += round.total;
+        if self.pauses.is_empty() {
+            self.first = round.total;
+        }
+        self.pauses.push(round.total.as_secs_f32());
         if let Some(predicted) = round.predicted {
             self.predicted += predicted;
             let (tokens, seconds) = (round.tokens.len() as f64, round.total.as_secs_f64());
@@ -104,6 +112,8 @@ impl Stats {
         self.draft += other.draft;
         self.verify += other.verify;
         self.decode += other.decode;
+        self.first += other.first;
+        self.pauses.extend_from_slice(&other.pauses);
         self.predicted += other.predicted;
         self.realised += other.realised;
     }
@@ -136,6 +146,25 @@ impl Stats {
         speed(&self.realised).zip(speed(&self.predicted)).map(|(realised, predicted)| realised / predicted)
     }
 
+    /// Seconds from the prompt to the first token, prefill included; of several runs, their sum.
+    pub fn time_to_first_token(&self) -> f64 {
+        (self.prefill + self.first).as_secs_f64()
+    }
+
+    /// The pause between two bursts of tokens that `share` of all pauses do not exceed, in seconds.
+    pub fn pause(&self, share: f64) -> Option<f64> {
+        let mut pauses = self.pauses.clone();
+        pauses.sort_by(f32::total_cmp);
+        let last = pauses.len().checked_sub(1)?;
+        pauses.get((share * last as f64).round() as usize).map(|&seconds| f64::from(seconds))
+    }
+
+    /// Generated tokens per second of prefill and decoding together.
+    pub fn tokens_per_wall_second(&self) -> Option<f64> {
+        let seconds = (self.prefill + self.decode).as_secs_f64();
+        (seconds > 0.0).then(|| self.generated_tokens as f64 / seconds)
+    }
+
     /// Time that neither the drafter nor the target's pass took.
     pub fn other(&self) -> Duration {
         self.decode.saturating_sub(self.draft + self.verify)
@@ -159,6 +188,9 @@ impl Stats {
             verify_s: self.verify.as_secs_f64(),
             other_s: self.other().as_secs_f64(),
             tokens_per_second: self.tokens_per_second(),
+            time_to_first_token_s: self.time_to_first_token(),
+            pause_p50_s: self.pause(0.5),
+            pause_p95_s: self.pause(0.95),
             realised_over_predicted: self.realised_over_predicted(),
         }
     }
@@ -183,6 +215,9 @@ pub struct Summary {
     pub verify_s: f64,
     pub other_s: f64,
     pub tokens_per_second: Option<f64>,
+    pub time_to_first_token_s: f64,
+    pub pause_p50_s: Option<f64>,
+    pub pause_p95_s: Option<f64>,
     pub realised_over_predicted: Option<f64>,
 }
 
@@ -240,6 +275,11 @@ mod tests {
         assert_eq!(stats.acceptance_by_position(), [0.5, 0.5, 1.0, 0.0]);
         assert_eq!(stats.tokens_per_second(), Some(200.0));
         assert_eq!(stats.other(), Duration::from_millis(12));
+        stats.prefill = Duration::from_millis(30);
+        assert!((stats.time_to_first_token() - 0.04).abs() < 1e-9);
+        assert!((stats.tokens_per_wall_second().unwrap() - 100.0).abs() < 1e-9);
+        assert_eq!((stats.pause(0.5), stats.pause(0.95)), (stats.pause(0.0), stats.pause(1.0)));
+        assert_eq!(Stats::default().pause(0.5), None);
     }
 
     #[test]

@@ -63,22 +63,67 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// `configs` on the first prompts of each kind, with settings of `tune`'s choosing.
+    pub fn of(
+        configs: Vec<PathBuf>,
+        prompts: Vec<PathBuf>,
+        per_kind: usize,
+        max_tokens: u32,
+        temperature: f32,
+    ) -> Bench {
+        Bench {
+            configs,
+            prompts,
+            prompts_per_kind: Some(per_kind),
+            repeats: 1,
+            max_tokens,
+            target: None,
+            set: Vec::new(),
+            temperature: Some(temperature),
+            seed: None,
+            json: false,
+        }
+    }
+
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
         let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
-        self.check_alike(&setups)?;
+        let (comparison, host, tokens) = self.compare(&setups, registry)?;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let report = self.json(&comparison, &setups, &host, &tokens);
+            let line = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
+            writeln!(out, "{line}")?;
+        } else {
+            writeln!(out, "{}\n\n{}", self.headline(&comparison, &setups[0], &host), comparison.table())?;
+        }
+        Ok(())
+    }
+
+    /// Run everything, for whoever looks at the result.
+    pub fn comparison(&self, registry: &Registry) -> Result<Comparison, Failure> {
+        let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
+        Ok(self.compare(&setups, registry)?.0)
+    }
+
+    fn compare<'a>(
+        &self,
+        setups: &[Setup],
+        registry: &'a Registry,
+    ) -> Result<(Comparison, LlamaHost<'a>, Vec<Vec<Token>>), Failure> {
+        self.check_alike(setups)?;
         let prompts = prompts::read(&self.prompts).map_err(|e| Failure::Input(e.to_string()))?;
         let prompts = prompts::first_of_each_kind(prompts, self.prompts_per_kind.unwrap_or(usize::MAX));
         if prompts.is_empty() {
             return Err(Failure::Input("no prompts to run: give --prompts a file that has some".to_owned()));
         }
-        let setup = roomiest(&setups);
+        let setup = roomiest(setups);
         for warning in warnings(&setup)? {
             note(format!("warning: {warning}"));
         }
         let mut host = LlamaHost::load(&setup, registry)?;
         let tokens = self.tokenise(&prompts, &host)?;
         let mut bench = Runner {
-            methods: self.methods(&setups, &mut host)?,
+            methods: self.methods(setups, &mut host)?,
             vocabulary: host.model().clone(),
             engine: Engine::new(Box::new(host.open_target()?), None, setups[0].sampling.clone(), PLAIN, setups[0].seed),
             max_tokens: self.max_tokens as usize,
@@ -91,15 +136,7 @@ impl Bench {
             runs,
             greedy: setups[0].sampling.is_greedy(),
         };
-        let mut out = std::io::stdout().lock();
-        if self.json {
-            let report = self.json(&comparison, &setups, &host, &tokens);
-            let line = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
-            writeln!(out, "{line}")?;
-        } else {
-            writeln!(out, "{}\n\n{}", self.headline(&comparison, &setups[0], &host), comparison.table())?;
-        }
-        Ok(())
+        Ok((comparison, host, tokens))
     }
 
     fn setup(&self, config: &Path) -> Result<Setup, Failure> {

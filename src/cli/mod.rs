@@ -11,6 +11,7 @@ mod list;
 mod prepare;
 mod progress;
 mod run;
+mod tune;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Check(check::Check),
     Prepare(prepare::Prepare),
+    Tune(tune::Tune),
     #[command(hide = true)]
     Convert(prepare::derive::Convert),
     #[command(hide = true)]
@@ -66,6 +68,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Inspect(inspect) => inspect.execute(&registry),
         Command::Check(check) => check.execute(),
         Command::Prepare(prepare) => prepare.execute(),
+        Command::Tune(tune) => tune.execute(&registry),
         Command::Convert(convert) => convert.execute(),
         Command::Demo(demo) => demo.execute(&registry),
     };

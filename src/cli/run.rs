@@ -14,7 +14,7 @@ use crate::llama::curves;
 use crate::llama::host::{warnings, LlamaHost};
 use crate::llama::model::Model;
 use crate::registry::Registry;
-use crate::stats::Summary;
+use crate::stats::{Round, Summary};
 use foretoken_drafter::Token;
 
 /// Continue a prompt.
@@ -46,6 +46,9 @@ pub struct Run {
     /// Do not print statistics.
     #[arg(short, long)]
     quiet: bool,
+    /// Say of each round what was expected of it and what it gave.
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
 }
 
 /// A configuration file, and the flags that override it.
@@ -119,6 +122,9 @@ impl Run {
             if host.model().is_recurrent() && setup.drafter.kind != "none" {
                 note("warning: the target is recurrent: after a rejected guess it reads the whole text again");
             }
+        }
+        if self.verbose {
+            engine.observe(Box::new(|round| note(round_line(round))));
         }
         let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;
         if let Some(control) = engine.control() {
@@ -218,6 +224,22 @@ pub fn describe(setup: &Setup) -> String {
             format!("drafter {kind}: up to {} nodes, depth {}, width {}{adaptive}", s.max_nodes, s.depth, s.width)
         }
     }
+}
+
+/// What was expected of a round, and what it gave.
+fn round_line(round: &Round) -> String {
+    let expected = round
+        .predicted
+        .map_or(String::new(), |p| format!("expected {:.2} tokens in {:.1} ms, ", p.tokens, 1000.0 * p.seconds));
+    format!(
+        "round: {} nodes, depth {}: {expected}got {} in {:.1} ms (draft {:.1}, verify {:.1})",
+        round.drafted,
+        round.depth,
+        round.tokens.len(),
+        1000.0 * round.total.as_secs_f64(),
+        1000.0 * round.draft.as_secs_f64(),
+        1000.0 * round.score.as_secs_f64(),
+    )
 }
 
 fn report(generation: &Generation, context: usize) {

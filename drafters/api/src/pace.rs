@@ -27,7 +27,8 @@ pub trait Pace: Send + Sync {
     /// Whether a fixed choice that is reached with probability `survival` can be worth its share of a scoring pass.
     fn is_worth_adding(&self, survival: f32) -> bool;
 
-    /// Whether one more draft pass, which would give children to `best`, the likeliest node without, pays.
+    /// Whether one more draft pass pays, which would give children to `best`: the node at which the walk is likeliest to
+    /// end as the tree stands.
     fn another_pass(&self, tree: &TokenTree, best: NodeId) -> bool;
 
     /// Whether one more drawn node that is reached with probability `survival` pays. It costs no pass.

@@ -255,13 +255,14 @@ impl TokenTree {
     /// Another pass is for the likeliest node and those that are not far behind: they share its cost.
     fn next_at_pace(&mut self, pace: &dyn Pace) -> Vec<NodeId> {
         let mut candidates = self.candidates();
+        candidates.sort_by(|&a, &b| self.unclaimed(b).total_cmp(&self.unclaimed(a)).then(a.cmp(&b)));
         let best = candidates.first().copied().filter(|&best| self.room() > 0 && pace.another_pass(self, best));
-        let least = best.map_or(0.0, |best| self.survival(best));
+        let least = best.map_or(0.0, |best| self.unclaimed(best));
         self.draw_siblings_while(|tree, gain| gain > least * FIRST_DRAW_ACCEPTED && pace.another_draw(tree, gain));
         if best.is_none() || self.room() == 0 {
             return Vec::new();
         }
-        candidates.retain(|&node| self.survival(node) >= least * NOT_FAR_BEHIND);
+        candidates.retain(|&node| self.unclaimed(node) >= least * NOT_FAR_BEHIND);
         candidates.truncate((self.room() / self.width()).max(1));
         self.ask_for(candidates)
     }
@@ -470,6 +471,13 @@ impl TokenTree {
     /// Draft passes that this round took so far.
     pub fn passes(&self) -> usize {
         self.earlier_passes + self.passes
+    }
+
+    /// The part of [`survival`](TokenTree::survival) that no child of `node` claims: how likely the walk is to end here,
+    /// hence the most that further children can bring.
+    pub fn unclaimed(&self, node: NodeId) -> f32 {
+        let node = self.node(node);
+        node.survival * (1.0 - node.spent).max(0.0)
     }
 
     /// The children of `node` in the order in which the verifier tries them: drawn ones first (they

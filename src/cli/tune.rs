@@ -1,0 +1,231 @@
+//! `foretoken tune`: measure this machine with this target, compare what could draft, and write down the best.
+//!
+//! Nothing is modelled: thread counts and T(n) are timed on the user's own text, and the candidates are run against plain
+//! decoding as `bench` runs them. The measured curve goes to the cache, where later runs begin with it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::bench::Bench;
+use super::{note, Failure};
+use crate::config::{Draft, Setup};
+use crate::control::Control;
+use crate::llama::context::{default_threads, Context, ContextOptions};
+use crate::llama::curves;
+use crate::llama::host::LlamaHost;
+use crate::llama::probe::cost_curve;
+use crate::llama::scorer::Scorer;
+use crate::prompts;
+use crate::registry::Registry;
+use crate::report::{Comparison, Row};
+use foretoken_drafter::{Host, Token};
+
+/// Measure a target on this machine, compare the drafters that it could have, and write the best configuration.
+#[derive(clap::Args)]
+pub struct Tune {
+    /// The model: a GGUF file.
+    #[arg(long, value_name = "FILE")]
+    target: PathBuf,
+    /// A draft model to try, besides those beside the target (may be repeated).
+    #[arg(long, value_name = "FILE")]
+    draft: Vec<PathBuf>,
+    /// Prompts like those that the model will get: JSON lines {"id", "kind", "prompt"}, plain text, or a folder.
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_FOLDER")]
+    prompts: Vec<PathBuf>,
+    /// Use only the first prompts of each kind.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    prompts_per_kind: usize,
+    /// Tokens to generate after each prompt.
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 96)]
+    max_tokens: u32,
+    /// 0 is greedy.
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f32,
+    /// The configuration to write.
+    #[arg(long, value_name = "FILE", default_value = "tuned.toml")]
+    out: PathBuf,
+}
+
+/// Largest pass that is timed, and how often each is.
+const LARGEST: usize = 17;
+const REPEATS: usize = 5;
+
+impl Tune {
+    pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
+        let target = std::path::absolute(&self.target).unwrap_or_else(|_| self.target.clone());
+        let (threads, curve) = self.measure(&target, registry)?;
+        let candidates = self.candidates(&target, registry)?;
+        let folder = tempfile::tempdir().map_err(|e| Failure::Running(e.to_string()))?;
+        let mut configs = Vec::new();
+        for candidate in &candidates {
+            let path = folder.path().join(format!("{}.toml", candidate.name));
+            std::fs::write(&path, candidate.config(&target, threads, self.temperature))
+                .map_err(|e| Failure::Running(e.to_string()))?;
+            configs.push(path);
+        }
+        note(format!("comparing {} with plain decoding", names(&candidates)));
+        let bench = Bench::of(configs, self.prompts.clone(), self.prompts_per_kind, self.max_tokens, self.temperature);
+        let comparison = bench.comparison(registry)?;
+        let rows: Vec<Option<Row>> = (1..=candidates.len()).map(|i| comparison.rows(i).pop()).collect();
+        let speed = |row: &Option<Row>| row.as_ref().and_then(|row| row.ratio).unwrap_or(0.0);
+        let best = (0..rows.len()).max_by(|&a, &b| speed(&rows[a]).total_cmp(&speed(&rows[b])));
+        let best = best.filter(|&i| speed(&rows[i]) > 1.0);
+
+        let mut text = self.evidence(&comparison, &candidates, &rows, &curve);
+        let plain = Candidate { name: "none".to_owned(), drafter: "kind = \"none\"\n".to_owned() };
+        text.push_str(&best.map_or(&plain, |i| &candidates[i]).config(&target, threads, self.temperature));
+        std::fs::write(&self.out, &text)
+            .map_err(|e| Failure::Input(format!("cannot write {}: {e}", self.out.display())))?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", comparison.table())?;
+        let chosen = match best {
+            Some(i) => format!("{} at {:.2} x plain", candidates[i].name, speed(&rows[i])),
+            None => "plain decoding: nothing was faster".to_owned(),
+        };
+        writeln!(out, "{}: {chosen}", self.out.display())?;
+        Ok(())
+    }
+
+    /// The best number of threads, and T(n) with it; kept for later runs.
+    fn measure(&self, target: &Path, registry: &Registry) -> Result<(usize, Vec<Duration>), Failure> {
+        let host = LlamaHost::load(&plain_setup(target, default_threads())?, registry)?;
+        let text = self.text(&host)?;
+        let mut best: Option<(usize, Vec<Duration>)> = None;
+        for threads in thread_counts(default_threads()) {
+            let options = ContextOptions { threads, max_leaves: 1, ..host.context_options().clone() };
+            let mut scorer = Scorer::new(Context::new(host.model().clone(), &options)?);
+            let curve = cost_curve(&mut scorer, &text, 4, REPEATS)?;
+            note(format!("{threads} threads: {}", times(&curve)));
+            if best.as_ref().is_none_or(|(_, other)| curve.iter().sum::<Duration>() < other.iter().sum()) {
+                best = Some((threads, curve));
+            }
+        }
+        let (threads, _) = best.ok_or_else(|| Failure::Running("no number of threads was measured".to_owned()))?;
+        let host = LlamaHost::load(&plain_setup(target, threads)?, registry)?;
+        let options = ContextOptions { max_leaves: 1, ..host.context_options().clone() };
+        let mut scorer = Scorer::new(Context::new(host.model().clone(), &options)?);
+        let curve = cost_curve(&mut scorer, &text, LARGEST.min(text.len()), REPEATS)?;
+        note(format!("T(n) with {threads} threads, n = 1, 2, …: {}", times(&curve)));
+        let mut control = Control::new();
+        let points: Vec<(usize, Duration)> = curve.iter().enumerate().map(|(i, &time)| (i + 1, time)).collect();
+        (0..REPEATS).for_each(|_| control.seed(text.len(), &points));
+        curves::store(&host, control.curve());
+        Ok((threads, curve))
+    }
+
+    /// The beginning of the prompts, as far as one context goes: T(n) may depend on what is read.
+    fn text(&self, host: &LlamaHost<'_>) -> Result<Vec<Token>, Failure> {
+        let prompts = prompts::read(&self.prompts).map_err(|e| Failure::Input(e.to_string()))?;
+        let text = prompts.iter().map(|prompt| prompt.text.as_str()).collect::<Vec<_>>().join("\n");
+        let mut tokens = host.model().tokenise(&text, true)?;
+        tokens.truncate(host.context_options().n_ctx.min(256));
+        match tokens.len() > LARGEST {
+            true => Ok(tokens),
+            false => Err(Failure::Input("the prompts are too short to measure with; give more text".to_owned())),
+        }
+    }
+
+    fn candidates(&self, target: &Path, registry: &Registry) -> Result<Vec<Candidate>, Failure> {
+        let host = LlamaHost::load(&plain_setup(target, default_threads())?, registry)?;
+        let found = host.companions();
+        let candidate = |name: String, drafter: String| Candidate { name, drafter };
+        let mut all = vec![
+            candidate("ngram".to_owned(), "kind = \"ngram\"\n".to_owned()),
+            candidate("recycle".to_owned(), "kind = \"recycle\"\n".to_owned()),
+        ];
+        let drafts = self.draft.iter().cloned().chain(found.models);
+        for path in drafts.map(|path| std::path::absolute(&path).unwrap_or(path)).take(3) {
+            let (stem, file) = (stem(&path), quoted(&path));
+            all.push(candidate(format!("model-{stem}"), format!("kind = \"model\"\nmodel = {file}\n")));
+            all.push(candidate(format!("auto-{stem}"), format!("kind = \"auto\"\nmodel = {file}\n")));
+        }
+        for path in found.heads.into_iter().take(1) {
+            let path = std::path::absolute(&path).unwrap_or(path);
+            let (stem, file) = (stem(&path), quoted(&path));
+            all.push(candidate(format!("medusa-{stem}"), format!("kind = \"medusa\"\nheads = {file}\n")));
+        }
+        Ok(all)
+    }
+
+    /// What was found, as comments.
+    fn evidence(
+        &self,
+        comparison: &Comparison,
+        candidates: &[Candidate],
+        rows: &[Option<Row>],
+        curve: &[Duration],
+    ) -> String {
+        let mut lines = vec![
+            format!(
+                "# Written by foretoken {} tune, on this machine, from these measurements:",
+                env!("CARGO_PKG_VERSION")
+            ),
+            format!("# T(n), n = 1, 2, …: {}", times(curve)),
+            format!(
+                "# {} tokens after each of {} prompts at temperature {}; tokens/s relative to plain decoding:",
+                self.max_tokens,
+                comparison.prompts.len(),
+                self.temperature
+            ),
+        ];
+        for (candidate, row) in candidates.iter().zip(rows) {
+            let Some(row) = row else { continue };
+            let range = row.ratio_interval_95.map_or(String::new(), |(a, b)| format!(" ({a:.2} to {b:.2})"));
+            let length = row.summary.mean_acceptance_length.unwrap_or(1.0);
+            let ratio = row.ratio.unwrap_or(f64::NAN);
+            lines.push(format!("#   {}: {ratio:.2}{range}, mean acceptance length {length:.2}", candidate.name));
+        }
+        lines.join("\n") + "\n\n"
+    }
+}
+
+/// A drafter that may turn out best.
+struct Candidate {
+    name: String,
+    /// Its `[drafter]` table.
+    drafter: String,
+}
+
+impl Candidate {
+    fn config(&self, target: &Path, threads: usize, temperature: f32) -> String {
+        format!(
+            "[target]\nmodel = {}\nthreads = {threads}\n\n[sampling]\ntemperature = {temperature:?}\n\n[drafter]\n{}",
+            quoted(target),
+            self.drafter
+        )
+    }
+}
+
+fn plain_setup(target: &Path, threads: usize) -> Result<Setup, Failure> {
+    let mut draft = Draft::default();
+    draft.set("target.model", target.to_string_lossy().into_owned().into())?;
+    draft.set("target.threads", i64::try_from(threads).unwrap_or(1).into())?;
+    draft.set("drafter.kind", "none".into())?;
+    Ok(draft.setup()?)
+}
+
+/// 1, 2, 4, … and all.
+fn thread_counts(all: usize) -> Vec<usize> {
+    let mut counts: Vec<usize> = std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|&n| n < all).collect();
+    counts.push(all.max(1));
+    counts
+}
+
+fn times(curve: &[Duration]) -> String {
+    let text: Vec<String> = curve.iter().map(|t| format!("{:.1}", 1000.0 * t.as_secs_f64())).collect();
+    format!("{} ms", text.join(" "))
+}
+
+fn names(candidates: &[Candidate]) -> String {
+    candidates.iter().map(|candidate| candidate.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// As a TOML string.
+fn quoted(path: &Path) -> String {
+    toml::Value::String(path.to_string_lossy().into_owned()).to_string()
+}

@@ -1,0 +1,116 @@
+//! The commands that make what drafters use, as a user meets them: tables, heads, and a tuned configuration.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env("FORETOKEN_CACHE", folder.join("cache"));
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn succeeds(output: Output) -> Output {
+    assert!(output.status.success(), "{}", errors(&output));
+    output
+}
+
+/// Accepted tokens of a run.
+fn accepted(folder: &Path, settings: &[&str]) -> (String, u64) {
+    let common = ["run", "--target", "models/target.gguf", "--set", "target.threads=1", "-n", "40", "--json"];
+    let fixed = ["--set", "speculation.adaptive=false", "-p", "One day, a little girl"];
+    let output = succeeds(run(folder, &[&common[..], &fixed, settings].concat()));
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    (object["text"].as_str().unwrap().to_owned(), object["stats"]["accepted"].as_u64().unwrap())
+}
+
+#[test]
+fn a_table_of_what_the_model_says_is_guessed_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (said, without) = accepted(folder.path(), &["--drafter", "ngram"]);
+    std::fs::write(path("text.txt"), format!("One day, a little girl{said}\n<|endoftext|>\nAnother text.")).unwrap();
+    let table = path("table");
+    let prepare = ["prepare", "ngram", "--target", "models/target.gguf", "--text", &path("text.txt"), "--out", &table];
+    succeeds(run(folder.path(), &prepare));
+    let setting = format!("drafter.table={table}");
+    let (same, with) = accepted(folder.path(), &["--drafter", "ngram", "--set", &setting]);
+    assert_eq!(same, said);
+    assert!(with > without + 10, "{with} accepted with the table, {without} without");
+
+    let refused = ["run", "--target", "models/tiny.gguf", "--drafter", "ngram", "--set", &setting, "-p", "a"];
+    let output = run(folder.path(), &refused);
+    assert!(output.status.code() == Some(1) && errors(&output).contains("tokeniz"), "{}", errors(&output));
+    std::fs::write(path("cut"), &std::fs::read(&table).unwrap()[..200]).unwrap();
+    let setting = format!("drafter.table={}", path("cut"));
+    let cut = ["run", "--target", "models/target.gguf", "--drafter", "ngram", "--set", &setting, "-p", "a"];
+    assert_eq!(run(folder.path(), &cut).status.code(), Some(1));
+}
+
+#[test]
+fn heads_are_trained_on_the_target_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let story = "One day, a little girl named Lily went to the park. She saw a big red ball. She was happy.\n";
+    std::fs::write(path("text.txt"), format!("{}<|endoftext|>\n", story.repeat(4)).repeat(12)).unwrap();
+    let heads = path("heads.gguf");
+    let train = ["prepare", "medusa", "--target", "models/target.gguf", "--text", &path("text.txt"), "--out", &heads];
+    let few = ["--heads", "2", "--epochs", "1", "--threads", "1"];
+    let output = succeeds(run(folder.path(), &[&train[..], &few].concat()));
+    assert!(errors(&output).contains("top-1") && errors(&output).contains("head 1"), "{}", errors(&output));
+    let setting = format!("drafter.heads={heads}");
+    let plain = accepted(folder.path(), &["--drafter", "none"]).0;
+    assert_eq!(accepted(folder.path(), &["--drafter", "medusa", "--set", &setting]).0, plain);
+
+    let (bundled, n) = accepted(folder.path(), &["-c", "configs/medusa.toml"]);
+    assert!(bundled == plain && n > 5, "{n} accepted with the bundled heads");
+    for (target, file, reason) in [
+        ("models/tiny.gguf", heads.as_str(), "hidden states of width 256"),
+        ("models/target.gguf", "models/draft.gguf", "no Medusa heads"),
+        ("models/target.gguf", "models/none.gguf", "does not exist"),
+    ] {
+        let setting = format!("drafter.heads={}", std::path::absolute(Path::new(file)).unwrap().display());
+        let output =
+            run(folder.path(), &["run", "--target", target, "--drafter", "medusa", "--set", &setting, "-p", "a"]);
+        assert!(output.status.code() == Some(1) && errors(&output).contains(reason), "{}", errors(&output));
+    }
+}
+
+#[test]
+fn tune_writes_a_configuration_with_its_evidence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let tuned = path("tuned.toml");
+    let tune =
+        ["tune", "--target", "models/target.gguf", "--prompts", "benches/prompts/records.jsonl", "--out", &tuned];
+    let output = succeeds(run(folder.path(), &[&tune[..], &["-n", "12", "--prompts-per-kind", "1"]].concat()));
+    assert!(errors(&output).contains("T(n) with"), "{}", errors(&output));
+    let text = std::fs::read_to_string(&tuned).unwrap();
+    for said in ["# T(n)", "#   ngram: ", "#   model-draft: ", "#   auto-draft: ", "#   medusa-heads: ", "kind = "] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let output = succeeds(run(folder.path(), &["run", "-c", &tuned, "-p", "Fields: id", "-n", "8", "-v"]));
+    assert!(!output.stdout.is_empty() && errors(&output).contains("drafter "), "{}", errors(&output));
+    assert!(run(folder.path(), &["tune", "--target", "models/target.gguf"]).status.code() == Some(1), "no prompts");
+}
+
+#[test]
+fn without_a_configuration_whatever_there_is_drafts() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["run", "--target", "models/target.gguf", "-p", "Once upon a time", "-n", "24", "-v"];
+    let output = succeeds(run(folder.path(), &arguments));
+    let notes = errors(&output);
+    assert!(notes.contains("drafter auto") && notes.contains("model draft.gguf, found beside the target"), "{notes}");
+    assert!(notes.lines().any(|line| line.starts_with("round: ")), "{notes}");
+    let curves = std::fs::read_dir(folder.path().join("cache/curves")).unwrap().count();
+    assert_eq!(curves, 1, "what was learnt is kept");
+    std::fs::create_dir(folder.path().join("alone")).unwrap();
+    let alone = folder.path().join("alone/target.gguf");
+    std::fs::copy("models/target.gguf", &alone).unwrap();
+    let arguments = ["run", "--target", alone.to_str().unwrap(), "-p", "Once upon a time", "-n", "4"];
+    let notes = errors(&succeeds(run(folder.path(), &arguments)));
+    assert!(notes.contains("no draft model or heads beside the target"), "{notes}");
+}
