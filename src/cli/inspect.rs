@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::Failure;
+use crate::heads::HeadsFile;
 use crate::llama::beside::{self, Beside};
 use crate::llama::gguf::GgufFile;
 use crate::llama::memory::human;
@@ -64,6 +65,10 @@ impl Inspect {
                 Some(n) if n > 1 => format!("as it is, if it was trained for it; with some of its {n} layers"),
                 _ => "not this one: it has no layers to leave out".to_owned(),
             },
+            "medusa" => match heads(file) {
+                found if found.is_empty() => "with heads; `foretoken prepare medusa` trains some".to_owned(),
+                found => format!("with {}", found.join(" or ")),
+            },
             "ngram" => "as it is, wherever text repeats itself".to_owned(),
             "cascade" | "merge" => "with the others as its parts".to_owned(),
             "staged" => "with a draft model, and another drafter for that".to_owned(),
@@ -80,6 +85,15 @@ fn draft_models(target: &GgufFile) -> Vec<String> {
         Some(format!("{name} ({:.0} % of its size)", 100.0 * found.share))
     };
     beside::draft_models(target).into_iter().filter_map(name).collect()
+}
+
+/// Heads for this model in the same folder.
+fn heads(target: &GgufFile) -> Vec<String> {
+    let width = target.network("embedding_length").unwrap_or(0) as usize;
+    let tokens = vocabulary(target).map_or(0, |v| v.len());
+    let fits = |path: &PathBuf| HeadsFile::open(path).is_ok_and(|heads| heads.check(width, tokens, 0).is_ok());
+    let paths = beside::models_in(target.path()).map(|file| file.path().to_owned()).filter(fits);
+    paths.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
 }
 
 fn vocabulary(file: &GgufFile) -> Option<Vec<&[u8]>> {

@@ -117,8 +117,11 @@ impl Run {
         let prompt = host.model().tokenise(&text, true)?;
         let mut engine = host.engine(&setup)?;
         if !self.quiet && !self.json {
-            note(describe(&setup));
-            engine.about_drafter().iter().for_each(note);
+            let line = describe(&setup);
+            note(match (engine.about_drafter(), line.split_once(": ")) {
+                (Some(about), Some((drafter, shape))) => format!("{drafter} ({about}): {shape}"),
+                _ => line,
+            });
             if host.model().is_recurrent() && setup.drafter.kind != "none" {
                 note("warning: the target is recurrent: after a rejected guess it reads the whole text again");
             }
