@@ -11,14 +11,14 @@
 //! the round itself would stop too early in a lucky round and too late in a poor one.) λ is never below plain decoding.
 //!
 //! **What may be lost.** Beliefs may lie, texts change, curves are guesses where they were not measured. So every
-//! round that could lose time against plain decoding is a bet, and [`Account`] holds what may be bet: it begins with the
+//! round that could lose time against plain decoding is a bet, and an account holds what may be bet: it begins with the
 //! worth of three plain rounds, receives half a percent of the time that passes, and whatever speculation won; whatever
 //! it lost is taken from it, and it holds no more than a few plain rounds and a tenth of all winnings, so that they are not
 //! gambled away. A round whose guesses may all be wrong must not cost more than a part of what is there. This alone bounds
 //! the total loss, whatever the estimates say; probes are paid from it too, at intervals that double for as long as they
 //! fail, and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
 //!
-//! **Drawn nodes** are never pruned, so how many is decided before each draw, by [`Schedule`], the tree's pace.
+//! **Drawn nodes** are never pruned, so how many is decided before each draw, by the tree's pace.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -72,7 +72,8 @@ struct Plain {
 
 /// What the target, its weights in F32, says by itself after each of 20 prompts.
 fn plain() -> &'static (Arc<Model>, Vec<Plain>) {
-    static PLAIN: OnceLock<(tempfile::TempDir, (Arc<Model>, Vec<Plain>))> = OnceLock::new();
+    type Kept = (tempfile::TempDir, (Arc<Model>, Vec<Plain>));
+    static PLAIN: OnceLock<Kept> = OnceLock::new();
     let (_, made) = PLAIN.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");
         let target = derived(folder.path(), "target.gguf", Precision::F32, None);

@@ -30,7 +30,7 @@ pub fn draft_models(target: &GgufFile) -> Vec<Beside> {
     found
 }
 
-/// Those that promise most first: the largest of at most [`MOST`] of the target's size, then the smaller ones, then the
+/// Those that promise most first: the largest of at most an eighth of the target's size, then the smaller ones, then the
 /// larger ones.
 pub fn best_first(found: Vec<Beside>) -> Vec<PathBuf> {
     let (mut small, large): (Vec<Beside>, Vec<Beside>) = found.into_iter().partition(|found| found.share <= MOST);

@@ -174,8 +174,8 @@ fn predict(layers: Vec<u32>, agrees: &[bool], pass: Duration, curve: &[Duration]
     let cost = pass.as_secs_f64() / plain;
     let agreement = agrees.iter().filter(|&&yes| yes).count() as f64 / agrees.len().max(1) as f64;
     let mut tried = Tried { layers, agreement, cost, speed: 1.0, length: 0 };
-    for length in 1..curve.len() {
-        let round = length as f64 * cost + curve[length].as_secs_f64() / plain;
+    for (length, pass) in curve.iter().enumerate().skip(1) {
+        let round = length as f64 * cost + pass.as_secs_f64() / plain;
         let speed = tokens_per_round(agrees, length) / round;
         if speed > tried.speed || (tried.length == 0 && length == 1) {
             (tried.speed, tried.length) = (speed, length);

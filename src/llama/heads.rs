@@ -18,6 +18,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::model::Model;
 use super::LlamaError;
+use crate::gguf::TensorType;
 use crate::heads::{HeadsFile, Part};
 use crate::map::Mapping;
 
@@ -186,7 +187,7 @@ fn check(heads: &[Head], n_embd: usize, n_vocab: usize, file: usize) -> Result<(
     let weight = |w: &Weight, rows: usize, columns: usize| {
         let inside = w.offset.checked_add(w.len).is_some_and(|end| end <= file);
         // SAFETY: the type is checked first; F32 and F16 rows have any length.
-        let known = w.kind == sys::GGML_TYPE_F32 as u32 || w.kind == sys::GGML_TYPE_F16 as u32;
+        let known = [TensorType::F32, TensorType::F16].iter().any(|known| known.id() == w.kind);
         let row = if known { unsafe { sys::ggml_row_size(w.kind as sys::ggml_type, columns as i64) } } else { 0 };
         let fits = (w.rows, w.columns) == (rows, columns) && known && row.checked_mul(rows) == Some(w.len);
         match fits && inside {
@@ -201,7 +202,7 @@ fn check(heads: &[Head], n_embd: usize, n_vocab: usize, file: usize) -> Result<(
         for (w, b) in &head.blocks {
             weight(w, n_embd, n_embd)?;
             weight(b, 1, n_embd)?;
-            if b.kind != sys::GGML_TYPE_F32 as u32 {
+            if b.kind != TensorType::F32.id() {
                 return Err("a head's bias is not F32".to_owned());
             }
         }
@@ -231,7 +232,7 @@ impl Parts {
                 .collect();
             let mut props = std::mem::zeroed::<sys::ggml_backend_dev_props>();
             sys::ggml_backend_dev_get_props(device, &mut props);
-            let aligned = weights.iter().all(|w| (file.as_ptr() as usize + w.offset) % ALIGNMENT == 0);
+            let aligned = weights.iter().all(|w| (file.as_ptr() as usize + w.offset).is_multiple_of(ALIGNMENT));
             if props.caps.buffer_from_host_ptr && aligned {
                 let largest = weights.iter().map(|w| w.len).max().unwrap_or(0);
                 let base = file.as_ptr().cast_mut().cast::<c_void>();

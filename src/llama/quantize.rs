@@ -81,7 +81,7 @@ pub enum QuantizeError {
 
 /// A program that can be started again to do llama.cpp's part.
 pub struct Child {
-    /// Its arguments, before those of [`Quantize::arguments`].
+    /// Its subcommand, which takes the arguments of [`convert`].
     pub subcommand: &'static str,
     /// Set when the user wants to cancel.
     pub cancelled: &'static AtomicBool,

@@ -79,7 +79,7 @@ impl Scorer {
 impl LanguageModel for Scorer {
     fn score(
         &mut self,
-        seq: SeqId,
+        _seq: SeqId,
         context: &[Token],
         tree: &TokenTree,
         new: &[NodeId],
@@ -95,7 +95,7 @@ impl LanguageModel for Scorer {
             return Err(DraftError::failed(format!("token {foreign} is not in the vocabulary of {n_vocab}")));
         }
         if let (true, true, Some(&last)) = (new.is_empty(), self.hidden, before.last()) {
-            let scores = self.score(seq, before, &TokenTree::bare(last), &[NodeId::ROOT])?;
+            let scores = self.score(SeqId::default(), before, &TokenTree::bare(last), &[NodeId::ROOT])?;
             return Ok(Scores::new(Vec::new()).with_hidden(scores.hidden(0).into_iter().collect()));
         }
         // Where hidden states are given, every token of a batch is an output, so what is missing is decoded before.

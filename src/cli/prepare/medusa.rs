@@ -106,7 +106,7 @@ impl MedusaArguments {
 
     fn train(&self, text: &Path, model: &Arc<Model>, target: &Target) -> Result<(), Failure> {
         let cancel = interrupt();
-        let Some(samples) = self.collect(text, model, target.n_embd, &cancel)? else {
+        let Some(samples) = self.collect(text, model, target.n_embd, cancel)? else {
             return Err(Failure::Running("stopped before the training began; nothing was written".to_owned()));
         };
         let options = Options {
@@ -126,7 +126,7 @@ impl MedusaArguments {
         if self.resume {
             training.resume(&checkpoint)?;
         }
-        let outcome = training.run(Some(&checkpoint), &cancel, &mut |progress| note(line(progress)))?;
+        let outcome = training.run(Some(&checkpoint), cancel, &mut |progress| note(line(progress)))?;
         training.save(&self.out, &target.name, target.tokenizer)?;
         note(format!(
             "{}: {}; at their best on held-out text: {}",
