@@ -7,8 +7,8 @@
 //! not decided here: with `speculation.adaptive`, the default, each further pass of a draft model, and each guess, is
 //! taken only where it is expected to bring more than it costs.
 //!
-//! * **Helps** always, or costs next to nothing: that is the adaptive shape's promise, and none of the parts'. With
-//!   `adaptive = false` every part drafts in every round, which is seldom wise.
+//! * **Helps** nearly always, and where nothing pays it should cost next to nothing: that is what the adaptive shape is
+//!   for. With `adaptive = false` every part drafts in every round, which is seldom wise.
 //! * **Memory**: that of its parts. A draft model that never pays still takes its room; name `kind = "ngram"` then.
 //!
 //! ```toml
