@@ -440,6 +440,7 @@ impl Key {
     fn value<'a>(&self, bytes: &'a [u8]) -> Value<'a> {
         let mut cursor = Cursor { bytes: &bytes[self.value.clone()], at: 0 };
         let value = cursor.u32().and_then(|kind| cursor.value(kind));
+        // `Header::parse` made this key only after reading the very same bytes as a value, and a mapping does not change.
         value.expect("every value was read once by `parse`")
     }
 }
@@ -693,7 +694,8 @@ impl<'a> Cursor<'a> {
     }
 
     fn number<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
-        self.take(N as u64).map(|bytes| bytes.try_into().expect("`take` gives N bytes"))
+        let bytes = self.take(N as u64)?;
+        bytes.try_into().or_else(|_| damaged("a number is cut off"))
     }
 
     fn take(&mut self, n: u64) -> Result<&'a [u8], Flaw> {

@@ -139,7 +139,7 @@ pub fn widen(src: &Path, dst: &Path, options: &Widen, progress: &mut dyn FnMut(f
     let mut noise = Noise::new(options.seed);
     let (mut parts, mut done) = (plan.iter(), 0);
     let bytes = writer.write(dst, |tensor, out| {
-        let part = parts.next().expect("the writer asks once for each tensor announced");
+        let part = parts.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         source.write(part, &to, &mut noise, out)?;
         done += tensor.elements();
         progress(done as f32 / total as f32);

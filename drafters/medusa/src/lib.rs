@@ -22,12 +22,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use foretoken_drafter::{
-    Commit, DraftError, DraftRequest, Drafter, Heads, Host, Needs, NodeId, SeqId, Token, TokenTree,
+    Commit, DraftError, DraftRequest, Drafter, Frontier, Heads, Host, Needs, NodeId, SeqId, Token, TokenTree,
 };
 use serde::Deserialize;
 
@@ -131,16 +130,14 @@ impl Drafter for Medusa {
 
 /// Grow the tree by its likeliest branch, again and again, until it is full or the candidates are used up.
 fn grow(heads: &[Candidates], tree: &mut TokenTree) {
-    let mut frontier = BinaryHeap::new();
-    let mut born = 0;
-    let mut push = |frontier: &mut BinaryHeap<Branch>, parent, reach: f32, head: usize, place: usize| {
+    let mut frontier = Frontier::default();
+    let push = |frontier: &mut Frontier<Branch>, parent, reach: f32, head: usize, place: usize| {
         if let Some(&candidate) = heads.get(head).and_then(|candidates| candidates.get(place)) {
-            frontier.push(Branch { survival: reach * candidate.belief, reach, born, parent, head, place, candidate });
-            born += 1;
+            frontier.push(reach * candidate.belief, Branch { reach, parent, head, place, candidate });
         }
     };
     push(&mut frontier, NodeId::ROOT, 1.0, 0, 0);
-    while let Some(Branch { survival, reach, parent, head, place, candidate, .. }) = frontier.pop() {
+    while let Some((survival, Branch { reach, parent, head, place, candidate })) = frontier.pop() {
         let child = tree.add(parent, candidate.token, candidate.belief);
         if tree.room() == 0 {
             return;
@@ -154,36 +151,13 @@ fn grow(heads: &[Candidates], tree: &mut TokenTree) {
 
 /// A child that may be added: the candidate in `place` of `head`.
 struct Branch {
-    survival: f32,
     /// The parent's survival.
     reach: f32,
-    born: u32,
     parent: NodeId,
     head: usize,
     place: usize,
     candidate: Candidate,
 }
-
-impl Ord for Branch {
-    /// By survival; the older first among equals.
-    fn cmp(&self, other: &Branch) -> Ordering {
-        self.survival.total_cmp(&other.survival).then(other.born.cmp(&self.born))
-    }
-}
-
-impl PartialOrd for Branch {
-    fn partial_cmp(&self, other: &Branch) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Branch {
-    fn eq(&self, other: &Branch) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Branch {}
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,10 @@
 //! The drafter itself: one index per text, brought up to date from the context, archives of other texts, and a tree
 //! grown from all of them best first. It decides nothing about acceptance and never looks at a model.
 
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 
-use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, NodeId, SeqId, Token, TokenTree};
+use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Frontier, NodeId, SeqId, Token, TokenTree};
 
 use crate::archive::{Archive, Texts};
 use crate::history::History;
@@ -210,7 +209,7 @@ impl Growth<'_> {
     fn grow(mut self) {
         self.scratch.clear();
         self.expand(NodeId::ROOT, 0..0, 1.0);
-        while let Some(branch) = self.scratch.frontier.pop() {
+        while let Some((survival, branch)) = self.scratch.frontier.pop() {
             let Some(node) = self.tree.add(branch.parent, branch.token, branch.belief) else {
                 if self.tree.room() == 0 {
                     return;
@@ -222,7 +221,7 @@ impl Growth<'_> {
             }
             if self.tree.depth(node) < self.tree.shape().depth {
                 let occurrences = self.narrow(branch.occurrences, branch.token);
-                self.expand(node, occurrences, branch.survival);
+                self.expand(node, occurrences, survival);
             }
         }
     }
@@ -268,10 +267,8 @@ impl Growth<'_> {
         predict(&scratch.votes, trust, &mut scratch.beliefs);
         for &(token, belief) in scratch.beliefs.iter().take(self.tree.width()) {
             if belief >= self.settings.min_belief {
-                let born = scratch.born;
-                scratch.born += 1;
                 let (survival, occurrences) = (survival * belief, occurrences.clone());
-                scratch.frontier.push(Branch { survival, born, parent: node, token, belief, occurrences });
+                scratch.frontier.push(survival, Branch { parent: node, token, belief, occurrences });
             }
         }
     }
@@ -329,40 +326,16 @@ struct Found {
 /// space.
 #[derive(Clone, Debug)]
 struct Branch {
-    survival: f32,
-    born: u32,
     parent: NodeId,
     token: Token,
     belief: f32,
     occurrences: Range<usize>,
 }
 
-impl Ord for Branch {
-    /// By survival; the older first among equals.
-    fn cmp(&self, other: &Branch) -> Ordering {
-        self.survival.total_cmp(&other.survival).then(other.born.cmp(&self.born))
-    }
-}
-
-impl PartialOrd for Branch {
-    fn partial_cmp(&self, other: &Branch) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Branch {
-    fn eq(&self, other: &Branch) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Branch {}
-
 /// What a draft needs for a moment, kept for its memory.
 #[derive(Default)]
 struct Scratch {
-    frontier: BinaryHeap<Branch>,
-    born: u32,
+    frontier: Frontier<Branch>,
     occurrences: Vec<Found>,
     found: Vec<Occurrence>,
     past: Vec<Token>,
@@ -377,11 +350,10 @@ impl Scratch {
         self.frontier.clear();
         self.occurrences.clear();
         self.asked.clear();
-        self.born = 0;
     }
 
     fn heap_bytes(&self) -> usize {
-        self.frontier.capacity() * size_of::<Branch>()
+        self.frontier.heap_bytes()
             + self.occurrences.capacity() * size_of::<Found>()
             + self.found.capacity() * size_of::<Occurrence>()
             + self.past.capacity() * size_of::<Token>()

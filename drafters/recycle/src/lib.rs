@@ -25,11 +25,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-
 use foretoken_drafter::{
-    Commit, DraftError, DraftRequest, Drafter, Host, Needs, NodeId, Outcome, SeqId, Token, TokenTree,
+    Commit, DraftError, DraftRequest, Drafter, Frontier, Host, Needs, NodeId, Outcome, SeqId, Token, TokenTree,
 };
 use serde::Deserialize;
 
@@ -107,11 +104,11 @@ impl Recycle {
 
 impl Drafter for Recycle {
     fn draft(&mut self, _: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
-        let mut growth = Growth { table: &self.table, beliefs: &self.beliefs, frontier: BinaryHeap::new(), born: 0 };
+        let mut growth = Growth { table: &self.table, beliefs: &self.beliefs, frontier: Frontier::default() };
         for node in tree.ids() {
             growth.expand(tree, node);
         }
-        while let Some(branch) = growth.frontier.pop().filter(|_| tree.room() > 0) {
+        while let Some((_, branch)) = growth.frontier.pop().filter(|_| tree.room() > 0) {
             let before = tree.len();
             match tree.add(branch.parent, branch.token, branch.belief) {
                 Some(node) if tree.len() > before => growth.expand(tree, node),
@@ -141,8 +138,7 @@ impl Drafter for Recycle {
 struct Growth<'a> {
     table: &'a Table,
     beliefs: &'a Beliefs,
-    frontier: BinaryHeap<Branch>,
-    born: u32,
+    frontier: Frontier<Branch>,
 }
 
 impl Growth<'_> {
@@ -153,9 +149,7 @@ impl Growth<'_> {
         }
         for (rank, &(token, probability)) in self.table.after(tree.token(node)).iter().enumerate().take(tree.width()) {
             let belief = self.beliefs.of(rank, probability);
-            let (survival, born) = (tree.survival(node) * belief, self.born);
-            self.frontier.push(Branch { survival, born, parent: node, token, belief });
-            self.born += 1;
+            self.frontier.push(tree.survival(node) * belief, Branch { parent: node, token, belief });
         }
     }
 }
@@ -163,33 +157,10 @@ impl Growth<'_> {
 /// A child that may be added.
 #[derive(Clone, Copy, Debug)]
 struct Branch {
-    survival: f32,
-    born: u32,
     parent: NodeId,
     token: Token,
     belief: f32,
 }
-
-impl Ord for Branch {
-    /// By survival; the older first among equals.
-    fn cmp(&self, other: &Branch) -> Ordering {
-        self.survival.total_cmp(&other.survival).then(other.born.cmp(&self.born))
-    }
-}
-
-impl PartialOrd for Branch {
-    fn partial_cmp(&self, other: &Branch) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Branch {
-    fn eq(&self, other: &Branch) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Branch {}
 
 #[cfg(test)]
 mod tests {
