@@ -19,6 +19,7 @@
 use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Host, Needs, SeqId, TokenTree};
 use serde::Deserialize;
 
+/// The `[drafter]` table of a combinator.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
@@ -28,18 +29,29 @@ struct Settings {
 /// Build the drafter and its parts.
 ///
 /// # Errors
-/// There are fewer than two parts, or one of them cannot be built.
+/// As for [`parts`].
 pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
-    let settings: Settings = toml::from_str(settings).map_err(DraftError::settings)?;
-    if settings.parts.len() < 2 {
-        let n = settings.parts.len();
-        return Err(DraftError::settings(format!("parts lists {n} drafters; a cascade needs two or more")));
+    Ok(Box::new(Cascade::new(parts(settings, "cascade", host)?)))
+}
+
+/// Build the `parts` that the settings of a combinator list; `what` is its name in a message.
+///
+/// # Errors
+/// There are fewer than two parts, one of them never guesses, or one cannot be built.
+pub fn parts(settings: &str, what: &str, host: &mut dyn Host) -> Result<Vec<Box<dyn Drafter>>, DraftError> {
+    let Settings { parts } = toml::from_str(settings).map_err(DraftError::settings)?;
+    if parts.len() < 2 {
+        let n = parts.len();
+        return Err(DraftError::settings(format!("parts lists {n} drafters; a {what} needs two or more")));
     }
     let build = |mut part: toml::Table| match part.remove("kind") {
+        Some(toml::Value::String(kind)) if kind == "none" => {
+            Err(DraftError::settings("`none` never guesses; leave it out of parts"))
+        }
         Some(toml::Value::String(kind)) => host.build(&kind, &part.to_string()),
         _ => Err(DraftError::settings("each of parts needs a kind, as in { kind = \"ngram\" }")),
     };
-    Ok(Box::new(Cascade::new(settings.parts.into_iter().map(build).collect::<Result<_, _>>()?)))
+    parts.into_iter().map(build).collect()
 }
 
 /// The first of its parts that has a guess drafts.

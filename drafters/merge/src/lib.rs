@@ -25,33 +25,13 @@
 #![warn(missing_docs)]
 
 use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Host, Needs, SeqId, TokenTree};
-use serde::Deserialize;
-
-/// The `[drafter]` table of `kind = "merge"`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    parts: Vec<toml::Table>,
-}
 
 /// Build the drafter and its parts.
 ///
 /// # Errors
 /// There are fewer than two parts, one of them never guesses, or one cannot be built.
 pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
-    let Settings { parts } = toml::from_str(settings).map_err(DraftError::settings)?;
-    if parts.len() < 2 {
-        let n = parts.len();
-        return Err(DraftError::settings(format!("parts lists {n} drafters; a merge needs two or more")));
-    }
-    let build = |mut part: toml::Table| match part.remove("kind") {
-        Some(toml::Value::String(kind)) if kind == "none" => {
-            Err(DraftError::settings("`none` guesses nothing that could be merged; leave it out of parts"))
-        }
-        Some(toml::Value::String(kind)) => host.build(&kind, &part.to_string()),
-        _ => Err(DraftError::settings("each of parts needs a kind, as in { kind = \"ngram\" }")),
-    };
-    Ok(Box::new(Merge::new(parts.into_iter().map(build).collect::<Result<_, _>>()?)))
+    Ok(Box::new(Merge::new(foretoken_drafter_cascade::parts(settings, "merge", host)?)))
 }
 
 /// All of its parts grow the tree, one after the other.
