@@ -29,6 +29,7 @@ use serde::Serialize;
 use crate::cost::{CostCurve, DraftCost};
 use crate::stats::{Prediction, Round};
 use crate::survival::{Calibration, Survival};
+use crate::threads::Threads;
 
 /// Decides for one target and one drafter how much to draft.
 #[derive(Debug, Default)]
@@ -54,6 +55,9 @@ pub struct Control {
     /// Rounds in a row that took another time than expected.
     surprises: u32,
     choices: Vec<usize>,
+    threads: Option<Threads>,
+    /// The context of the last round.
+    context: usize,
 }
 
 /// What to do in a round.
@@ -98,7 +102,7 @@ pub struct Report {
 }
 
 impl Control {
-    /// A control that knows nothing yet: its first rounds are plain.
+    /// A control that knows nothing yet: unless it is given something, its first rounds are plain.
     pub fn new() -> Control {
         Control { speed: 1.0, patience: PATIENCE, rest: PATIENCE, plain_after: PLAIN_AFTER, ..Control::default() }
     }
@@ -107,6 +111,17 @@ impl Control {
     pub fn with_curve(mut self, curve: &CostCurve) -> Control {
         self.curve = curve.as_a_beginning();
         self
+    }
+
+    /// Choose the number of threads too.
+    pub fn with_threads(mut self, threads: Threads) -> Control {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Whether no pass was ever measured.
+    pub fn knows_nothing(&self) -> bool {
+        self.curve.is_empty()
     }
 
     /// Passes over so many nodes, root included, were measured after `context` tokens: a few are enough to begin with.
@@ -121,6 +136,11 @@ impl Control {
         &self.curve
     }
 
+    /// The number of threads in use, if it is chosen here.
+    pub fn threads(&self) -> Option<&Threads> {
+        self.threads.as_ref()
+    }
+
     /// What was decided, and on which grounds.
     pub fn report(&self, context: usize) -> Report {
         Report {
@@ -133,6 +153,9 @@ impl Control {
     /// Another text begins. Caches are up to date with its prompt.
     pub fn start(&mut self) {
         self.survival.start();
+        if let Some(threads) = &mut self.threads {
+            threads.start();
+        }
         (self.missed, self.unverified) = (0, 0);
         (self.patience, self.rest) = (PATIENCE, PATIENCE);
         self.speed = 1.0 + (self.speed - 1.0) / 2.0;
@@ -184,8 +207,11 @@ impl Control {
         let (draft, total) = (round.draft.as_secs_f64(), round.total.as_secs_f64());
         let nodes = tree.len();
         let called = planned.schedule.is_some();
-        self.notice_surprise(&planned, nodes, total - draft);
-        self.curve.learn(planned.context, nodes, total - draft);
+        if !self.try_threads(planned.context, nodes, total - draft) {
+            self.notice_surprise(&planned, nodes, total - draft);
+            self.curve.learn(planned.context, nodes, total - draft);
+            self.watch_threads(planned.context);
+        }
         match called {
             true => self.draft.learn(tree.passes(), self.missed, draft),
             false => self.draft.learn_idle(draft),
@@ -210,6 +236,25 @@ impl Control {
             let tokens = (planned.prediction.tokens + round.tokens.len() as f64) / 2.0;
             self.judge_calls((tokens - cost).clamp(-1.0, 1.0));
         }
+    }
+
+    /// Whether the round belonged to a trial of other numbers of threads, which it then was counted for.
+    fn try_threads(&mut self, context: usize, nodes: usize, seconds: f64) -> bool {
+        let Some(threads) = self.threads.as_mut().filter(|threads| threads.is_trying()) else { return false };
+        let Some(expected) = self.curve.seconds(context, nodes) else { return false };
+        if let Some(plain) = self.curve.seconds(context, 1) {
+            self.account.book(0.0, (seconds - expected.seconds) / plain.seconds);
+        }
+        if let Some(factor) = threads.tried(seconds / expected.seconds) {
+            self.curve.scale(context, factor);
+        }
+        true
+    }
+
+    fn watch_threads(&mut self, context: usize) {
+        let (Some(threads), Some(plain)) = (&mut self.threads, self.curve.seconds(context, 1)) else { return };
+        threads.watch(plain.seconds, !CostCurve::is_alike(context, self.context), self.account.balance);
+        self.context = context;
     }
 
     /// Whether to draft, how far, and whether to see a guess verified even if none seems to pay.

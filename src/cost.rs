@@ -38,6 +38,8 @@ struct Range {
     levels: VecDeque<f64>,
     #[serde(skip)]
     passes: u64,
+    #[serde(skip)]
+    astray: usize,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -65,6 +67,11 @@ impl CostCurve {
         }
     }
 
+    /// Whether nothing was measured yet.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// T(`nodes`) after `context` tokens; `None` before anything was measured.
     pub fn seconds(&self, context: usize, nodes: usize) -> Option<Estimate> {
         let key = range_of(context);
@@ -73,6 +80,18 @@ impl CostCurve {
         let (shape, error) = range.shape(nodes)?;
         let foreign = if self.ranges.contains_key(&key) { 0.0 } else { OTHER_CONTEXT };
         Some(Estimate { seconds: shape * level, error: error + foreign })
+    }
+
+    /// From now on every pass at about this context takes `factor` times as long: the number of threads was changed.
+    pub fn scale(&mut self, context: usize, factor: f64) {
+        if let Some(range) = self.ranges.get_mut(&range_of(context)) {
+            range.levels.iter_mut().for_each(|level| *level *= factor);
+        }
+    }
+
+    /// Whether both contexts share their measurements.
+    pub fn is_alike(a: usize, b: usize) -> bool {
+        range_of(a) == range_of(b)
     }
 
     /// How often `nodes` was measured lately at about this context.
@@ -103,22 +122,27 @@ impl CostCurve {
 impl Range {
     fn learn(&mut self, nodes: usize, seconds: f64) {
         let known = self.points.get(&nodes).filter(|point| point.recent.len() >= FEW).map(|point| point.middle);
-        if let Some(shape) = known {
+        let expected = known.or_else(|| self.shape(nodes).filter(|s| s.1 < LARGEST_ERROR).map(|(shape, _)| shape));
+        self.count_astray(seconds, expected);
+        let is_doubtful = (SEVERAL..=LEVELS).contains(&self.astray);
+        if let Some(shape) = if is_doubtful { expected } else { known } {
             push(&mut self.levels, seconds / shape, LEVELS);
         } else if self.levels.is_empty() {
             let shape = self.shape(nodes).map_or(1.0, |(shape, _)| shape);
             self.levels.push_back(seconds / shape);
         }
-        let Some(level) = self.level() else { return };
+        let Some(level) = self.level().filter(|_| !is_doubtful) else { return };
         // A first measurement far beyond what its neighbours let expect is more likely an outage than a step.
-        let most = match known
-            .or_else(|| self.shape(nodes).filter(|(_, error)| *error < LARGEST_ERROR).map(|(shape, _)| shape))
-        {
-            Some(shape) => shape * STEEPEST,
-            None => f64::INFINITY,
-        };
+        let most = expected.map_or(f64::INFINITY, |shape| shape * STEEPEST);
         self.passes += 1;
         self.points.entry(nodes).or_default().learn((seconds / level).min(most), self.passes);
+    }
+
+    /// Passes in a row that took far longer than expected, of whatever size, or far shorter: then it is the level that
+    /// changes, and nothing is learned of the shape until the level has followed.
+    fn count_astray(&mut self, seconds: f64, expected: Option<f64>) {
+        let Some(ratio) = expected.zip(self.level()).map(|(shape, level)| seconds / (shape * level)) else { return };
+        self.astray = if (1.0 / ASTRAY..=ASTRAY).contains(&ratio) { 0 } else { self.astray + 1 };
     }
 
     fn level(&self) -> Option<f64> {
@@ -180,6 +204,7 @@ impl Range {
             points: self.points.iter().map(|(&n, p)| (n, point(p))).collect(),
             levels: self.level().into_iter().collect(),
             passes: 0,
+            astray: 0,
         }
     }
 }
@@ -325,6 +350,10 @@ const FEW: usize = 3;
 /// Rounds whose median is the level: an outage of up to four rounds leaves it where it is, and a lasting change is
 /// followed after five.
 const LEVELS: usize = 9;
+
+/// By which factor a pass must be off to be astray, and how many in a row are no accident.
+const ASTRAY: f64 = 1.6;
+const SEVERAL: usize = 2;
 
 /// No single measurement counts for more than this many times what was expected.
 const STEEPEST: f64 = 2.0;

@@ -15,6 +15,7 @@ use crate::control::{Control, Plan};
 use crate::dice::{SeededDice, Stream};
 use crate::sampler::Sampling;
 use crate::stats::Round;
+use crate::threads::Threads;
 use crate::verify::verify;
 
 /// A target, a drafter and the settings of a run.
@@ -130,6 +131,7 @@ impl Engine {
         if let Some(control) = &mut self.control {
             control.start();
         }
+        self.measure_passes()?;
         let bare = TokenTree::bare(root);
         let scores = self.target.score(SEQ, &self.context, &bare, &[]).map_err(EngineError::Target)?;
         if let Some(drafter) = &mut self.drafter {
@@ -214,7 +216,7 @@ impl Engine {
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
         }
         let committed = Instant::now();
-        let round = Round {
+        let mut round = Round {
             tokens: self.context[first_new..].to_vec(),
             drafted: self.tree.len() - 1,
             depth: self.tree.ids().map(|node| self.tree.depth(node)).max().unwrap_or(0),
@@ -224,9 +226,11 @@ impl Engine {
             score: scored - drafted,
             total: begun.elapsed(),
             predicted: self.control.as_ref().and_then(Control::prediction),
+            threads: None,
         };
         if let Some(control) = &mut self.control {
             control.learn(&self.tree, &verdict.accepted, &round);
+            round.threads = control.threads().map(Threads::now);
         }
         if let Some(observer) = &mut self.observer {
             observer(&round);
@@ -297,6 +301,42 @@ impl Engine {
         self.target
     }
 
+    /// A control that knows no T(n) yet gets a few points from the end of the prompt, read in passes of 4, 2 and 1
+    /// tokens; the largest first, since a first pass may be slow. They must be read anyway: this adds the time of some
+    /// three plain steps, once, and nothing where that would be more than [`MEASURING`] seconds.
+    fn measure_passes(&mut self) -> Result<(), EngineError> {
+        let is_new = self.control.as_ref().is_some_and(Control::knows_nothing);
+        let mut root = match self.context.len().checked_sub(1 + PASSES.iter().sum::<usize>()) {
+            Some(root) if is_new && root > 0 => root,
+            _ => return Ok(()),
+        };
+        let (mut points, mut spent) = (Vec::new(), 0.0);
+        for n in PASSES {
+            let context = &self.context[..=root];
+            self.tree.begin(context[root], Shape { max_nodes: n, depth: n, width: 1 });
+            let mut node = NodeId::ROOT;
+            for &token in &self.context[root + 1..root + n] {
+                node = self.tree.add(node, token, 1.0).unwrap_or(node);
+            }
+            let nodes: Vec<NodeId> = self.tree.ids().collect();
+            let bare = TokenTree::bare(context[root]);
+            self.target.score(SEQ, context, &bare, &[]).map_err(EngineError::Target)?;
+            let begun = Instant::now();
+            self.target.score(SEQ, context, &self.tree, &nodes).map_err(EngineError::Target)?;
+            let time = begun.elapsed();
+            spent += time.as_secs_f64();
+            points.push((nodes.len(), time));
+            root += n;
+            if spent + time.as_secs_f64() > MEASURING && n > 1 {
+                return Ok(());
+            }
+        }
+        if let Some(control) = &mut self.control {
+            control.seed(self.context.len(), &points);
+        }
+        Ok(())
+    }
+
     /// Have the target give what the drafter needs, and no more.
     fn ask_target(&mut self) {
         self.needs = self.drafter.as_ref().map_or(Needs::default(), |drafter| drafter.needs());
@@ -313,6 +353,10 @@ impl Engine {
         }
     }
 }
+
+/// Tokens of the passes that are measured before the first text, and the seconds that they may take.
+const PASSES: [usize; 3] = [4, 2, 1];
+const MEASURING: f64 = 2.0;
 
 /// One text at a time; the interfaces are ready for more.
 const SEQ: SeqId = SeqId(0);
@@ -337,5 +381,25 @@ mod tests {
         let first = text(7);
         assert!(text(8) != first);
         assert_eq!(text(7), first);
+    }
+
+    #[test]
+    fn a_new_control_learns_three_points_from_the_end_of_the_prompt() {
+        let engine = || {
+            let shape = Shape { max_nodes: 4, depth: 4, width: 1 };
+            Engine::new(Box::new(ToyModel::new(12, 2, 2.0, 5)), None, Sampling::GREEDY, shape, 1)
+        };
+        let text = |mut engine: Engine, prompt: &[Token]| {
+            engine.start(prompt).unwrap();
+            let measured = engine.control().map(|c| c.curve().points(0).iter().map(|p| p.0).collect::<Vec<usize>>());
+            ((0..40).flat_map(|_| engine.step(0).unwrap().tokens).collect::<Vec<Token>>(), measured)
+        };
+        let prompt: Vec<Token> = (0..9).collect();
+        let (plain, _) = text(engine(), &prompt);
+        let (controlled, measured) = text(engine().with_control(Control::new()), &prompt);
+        assert_eq!(measured, Some(vec![1, 2, 4]));
+        assert_eq!(controlled, plain, "the text is the same");
+        let (_, measured) = text(engine().with_control(Control::new()), &prompt[..8]);
+        assert_eq!(measured, Some(vec![]), "a short prompt has nothing to spare");
     }
 }

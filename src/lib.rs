@@ -30,6 +30,7 @@
 //! * [`control`]: How much is drafted, or nothing at all?
 //! * [`cost`]: What do a pass and a draft cost on this machine?
 //! * [`survival`]: How likely is a guess to be accepted, really?
+//! * [`threads`]: How many threads compute, when others use the machine too?
 //! * [`stats`]: What do the rounds add up to?
 //! * [`prompts`]: Which texts does a benchmark continue?
 //! * [`report`]: What did a comparison with plain decoding find?
@@ -172,4 +173,5 @@ pub mod stats;
 pub mod survival;
 pub mod testkit;
 pub mod text;
+pub mod threads;
 pub mod verify;

@@ -403,6 +403,7 @@ mod tests {
             score: Duration::from_millis(total_ms / 2),
             total: Duration::from_millis(total_ms),
             predicted: None,
+            threads: None,
         }
     }
 

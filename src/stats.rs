@@ -28,6 +28,8 @@ pub struct Round {
     pub total: Duration,
     /// What was expected of it before its nodes were scored, if anything was.
     pub predicted: Option<Prediction>,
+    /// The number of threads, if it is chosen from round to round; one that is only being tried does not count.
+    pub threads: Option<usize>,
 }
 
 /// What a round is expected to bring and to cost.
@@ -259,6 +261,7 @@ mod tests {
             score,
             total,
             predicted: None,
+            threads: None,
         }
     }
 

@@ -1,6 +1,8 @@
 //! Control on simulated machines: the floors that it promises, on cost curves measured elsewhere, with drafters whose
 //! acceptance is known, noise with heavy tails, and a clock that only the simulation moves.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
 use std::time::Duration;
 
 use foretoken::control::{Control, Plan};
@@ -11,6 +13,7 @@ use foretoken::sampler::Sampling;
 use foretoken::stats::{Round, Stats};
 use foretoken::testkit::conformance::follows;
 use foretoken::testkit::toy::{ToyHost, ToyModel};
+use foretoken::threads::{Threads, Workers};
 use foretoken::verify::Ending;
 use foretoken_drafter::{Host, NodeId, Shape, Token, TokenTree};
 use rand::rngs::StdRng;
@@ -76,13 +79,26 @@ struct World {
     curve: Curve,
     /// By seconds since the beginning.
     slow: fn(f64) -> f64,
+    /// How much longer everything takes with so many threads, by the same seconds.
+    crowd: fn(f64, usize) -> f64,
+    threads: Arc<Crew>,
     tokens: usize,
     seed: u64,
 }
 
+/// The threads of a simulated machine.
+#[derive(Debug, Default)]
+struct Crew(AtomicUsize);
+
+impl Workers for Crew {
+    fn set(&self, threads: usize) {
+        self.0.store(threads, Relaxed);
+    }
+}
+
 impl World {
     fn new(curve: Curve, tokens: usize, seed: u64) -> World {
-        World { curve, slow: |_| 1.0, tokens, seed }
+        World { curve, slow: |_| 1.0, crowd: |_, _| 1.0, threads: Arc::default(), tokens, seed }
     }
 
     /// Seconds for the text, and its statistics. With `control`, it decides; otherwise the shape is fixed.
@@ -119,7 +135,7 @@ impl World {
                 tree = control.trim(tree);
             }
             let accepted = walk(&tree, &truth, &mut chance);
-            let slow = STEP * (self.slow)(now);
+            let slow = STEP * (self.slow)(now) * (self.crowd)(now, self.threads.0.load(Relaxed));
             let called = f64::from(u8::from(drafts && shape.max_nodes > 0));
             let late = if passes > 0 { std::mem::take(&mut missed) as f64 } else { 0.0 };
             let draft =
@@ -138,6 +154,7 @@ impl World {
                 score: Duration::from_secs_f64(score),
                 total: Duration::from_secs_f64(draft + score),
                 predicted: control.as_ref().and_then(|control| control.prediction()),
+                threads: None,
             };
             now += draft + score;
             made += round.tokens.len();
@@ -346,6 +363,30 @@ fn when_another_program_starts_its_cost_is_followed() {
     };
     let after = geometric_mean(&SEEDS.map(after).collect::<Vec<_>>());
     assert!(after >= 0.98, "{after:.3}");
+}
+
+#[test]
+fn with_another_program_on_every_core_the_best_number_of_threads_is_found() {
+    // After 5 seconds each of four threads waits for three others that other programs hold up.
+    let crowd = |now: f64, threads: usize| match (now > 5.0, threads as f64) {
+        (false, n) => 4.0 / n,
+        (true, n) => 8.0 / n + 3.0 * (n - 1.0),
+    };
+    let drafter = Drafter { guess: |_, _, _| (0.8, 0.8), ..FREE };
+    for (name, curve) in CURVES {
+        let share = |seed| {
+            let world = World { crowd, ..World::new(curve, 1024, seed) };
+            let by_hand = (1..=4).map(|threads| {
+                world.threads.set(threads);
+                world.run(&drafter, wide(&drafter), Some(&mut world.seeded())).0
+            });
+            let best = by_hand.fold(f64::INFINITY, f64::min);
+            let mut control = world.seeded().with_threads(Threads::new(world.threads.clone(), 4));
+            best / world.run(&drafter, wide(&drafter), Some(&mut control)).0
+        };
+        let share = geometric_mean(&SEEDS.map(share).collect::<Vec<_>>());
+        assert!(share >= 0.9, "{name}: {share:.3}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use foretoken::llama::heads::{Head, LlamaHeads, Weight};
 use foretoken::llama::hidden::{output_matrix, Collector};
 use foretoken::llama::model::{LoadOptions, Model};
 use foretoken::llama::scorer::Scorer;
+use foretoken::llama::threads::ThreadCount;
 use foretoken_drafter::{Heads, LanguageModel, NodeId, SeqId, Token, TokenTree};
 
 const TEXT: &str =
@@ -100,7 +101,8 @@ fn ggml_evaluates_heads_as_they_are_defined() {
     let head = |start: usize| Head { blocks: vec![(weight(start, n), weight(start + n * n, 1))], output: None };
     let heads = [head(0), head(n * n + n)];
     let open = |heads: &[Head]| {
-        LlamaHeads::new(model.clone(), foretoken::map::open(file.path()).unwrap(), heads, 1).map_err(|e| e.to_string())
+        LlamaHeads::new(model.clone(), foretoken::map::open(file.path()).unwrap(), heads, ThreadCount::new(1))
+            .map_err(|e| e.to_string())
     };
     let mut opened = open(&heads).unwrap();
     let expected: Vec<f32> = (0..n)

@@ -7,6 +7,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -18,10 +19,12 @@ use crate::engine::Engine;
 use crate::generate::{generate, Generation, Limits};
 use crate::llama::host::{warnings, LlamaHost};
 use crate::llama::model::Model;
+use crate::llama::threads::ThreadCount;
 use crate::prompts::{self, Prompt};
 use crate::registry::Registry;
 use crate::report::{ends_in_cycle, Comparison, Method, Row, Run};
 use crate::stats::Summary;
+use crate::threads::{Threads, Workers};
 use foretoken_drafter::{Drafter, Host, Law, Shape, Token};
 
 /// Compare configurations with plain decoding.
@@ -126,6 +129,7 @@ impl Bench {
             methods: self.methods(setups, &mut host)?,
             vocabulary: host.model().clone(),
             engine: Engine::new(Box::new(host.open_target()?), None, setups[0].sampling.clone(), PLAIN, setups[0].seed),
+            threads: (host.threads().clone(), host.context_options().threads),
             max_tokens: self.max_tokens as usize,
             seed: setups[0].seed,
         };
@@ -201,7 +205,13 @@ impl Bench {
             let stem = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let is_taken = methods.iter().any(|m| m.name == stem);
             let name = if is_taken { config.display().to_string() } else { stem };
-            let control = (setup.adaptive && setup.drafter.kind != "none").then(Control::new);
+            let control = (setup.adaptive && setup.drafter.kind != "none").then(|| {
+                let threads = Threads::new(Arc::new(host.threads().clone()), host.context_options().threads);
+                Control::new().with_threads(match setup.target.threads {
+                    Some(_) => threads,
+                    None => threads.explore(None),
+                })
+            });
             methods.push(Loaded { name, about: describe(setup), drafter: Some(drafter), shape: setup.shape, control });
         }
         Ok(methods)
@@ -327,7 +337,9 @@ const PLAIN: Shape = Shape { max_nodes: 0, depth: 0, width: 1 };
 struct Runner {
     engine: Engine,
     methods: Vec<Loaded>,
-    vocabulary: std::sync::Arc<Model>,
+    vocabulary: Arc<Model>,
+    /// What an adaptive method may have changed, and what all others use.
+    threads: (ThreadCount, usize),
     max_tokens: usize,
     seed: u64,
 }
@@ -345,6 +357,7 @@ impl Runner {
         let result = generate(&mut self.engine, self.vocabulary.as_ref(), prompt, &limits, &never, &mut |_| true);
         chosen.drafter = self.engine.set_drafter(None);
         chosen.control = self.engine.set_control(None);
+        self.threads.0.set(self.threads.1);
         result.map_err(|e| blamed(e.into(), &chosen.name))
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{note, Failure};
 use crate::chat;
 use crate::config::{Draft, Setup};
-use crate::engine::Engine;
+use crate::engine::{Engine, Observer};
 use crate::generate::{generate, Generation, Limits, Stop};
 use crate::llama::curves;
 use crate::llama::host::{warnings, LlamaHost};
@@ -126,12 +126,12 @@ impl Run {
                 note("warning: the target is recurrent: after a rejected guess it reads the whole text again");
             }
         }
-        if self.verbose {
-            engine.observe(Box::new(|round| note(round_line(round))));
+        if !self.quiet && !self.json {
+            engine.observe(self.observer());
         }
         let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;
         if let Some(control) = engine.control() {
-            curves::store(&host, control.curve());
+            curves::store(&host, control);
         }
         if self.json {
             return print_json(&setup, &generation);
@@ -140,6 +140,22 @@ impl Run {
             report(&generation, engine.context().len());
         }
         Ok(())
+    }
+
+    /// Tells of every round, or only of another number of threads.
+    fn observer(&self) -> Observer {
+        let (is_verbose, mut threads) = (self.verbose, None);
+        Box::new(move |round: &Round| {
+            if is_verbose {
+                note(round_line(round));
+            }
+            if let (Some(before), Some(now)) = (threads, round.threads.filter(|&now| threads.is_some_and(|t| t != now)))
+            {
+                let threads = if now == 1 { "thread" } else { "threads" };
+                note(format!("going on with {now} {threads} instead of {before}: that is faster now"));
+            }
+            threads = round.threads;
+        })
     }
 
     fn stream(

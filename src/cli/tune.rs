@@ -110,7 +110,7 @@ impl Tune {
         let mut control = Control::new();
         let points: Vec<(usize, Duration)> = curve.iter().enumerate().map(|(i, &time)| (i + 1, time)).collect();
         (0..REPEATS).for_each(|_| control.seed(text.len(), &points));
-        curves::store(&host, control.curve());
+        curves::store(&host, &control);
         Ok((threads, curve))
     }
 

@@ -14,6 +14,7 @@ use super::cache::{Entry, MemoryCall, Seq};
 use super::gguf::GgufFile;
 use super::memory::{human, Dimensions, Need};
 use super::model::{has_gpu, Model};
+use super::threads::ThreadCount;
 use super::{log, memory, LlamaError};
 use crate::config::KvType;
 
@@ -101,6 +102,8 @@ pub struct Context {
     n_seqs: usize,
     n_outputs: usize,
     hidden: bool,
+    threads: usize,
+    follows: Option<ThreadCount>,
     batch: Batch,
 }
 
@@ -174,6 +177,8 @@ impl Context {
             n_seqs,
             n_outputs,
             hidden: false,
+            threads: options.threads,
+            follows: None,
             batch: Batch::default(),
         })
     }
@@ -204,6 +209,12 @@ impl Context {
         let n = i32::try_from(threads.max(1)).unwrap_or(1);
         // SAFETY: the context is alive.
         unsafe { sys::llama_set_n_threads(self.ptr.as_ptr(), n, n) };
+        self.threads = threads;
+    }
+
+    /// Compute with as many threads as `count` says, from the next decode on.
+    pub fn follow(&mut self, count: ThreadCount) {
+        self.follows = Some(count);
     }
 
     /// Whether decodes give hidden states too, from the next one on. Every token of a batch is an output then, so a
@@ -249,6 +260,9 @@ impl Context {
         }
         if entries.iter().filter(|entry| entry.output || self.hidden).count() > self.n_outputs {
             return Err(fail(-1, format!(": this context was made for {} outputs at once", self.n_outputs)));
+        }
+        if let Some(threads) = self.follows.as_ref().map(ThreadCount::get).filter(|&n| n != self.threads) {
+            self.set_threads(threads);
         }
         log::clear();
         let batch = self.batch.fill(entries);

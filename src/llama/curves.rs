@@ -1,27 +1,48 @@
-//! Cost curves that were learnt, kept for the next run: in the cache folder, one small file per target, number of threads,
-//! KV type and build. A curve is a beginning, not a truth: control goes on learning from every round.
+//! What control learnt of the machine, kept for the next run: in the cache folder, one small file per target, number of
+//! threads, KV type and build. A curve is a beginning, not a truth: control goes on learning from every round.
 
 use std::io::Write;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::derive::{cache_folder, content};
 use super::host::LlamaHost;
 use super::version;
+use crate::control::Control;
 use crate::cost::CostCurve;
+use crate::threads::Threads;
 
-/// The curve of the host's target as it was last learnt; `None` if there is none, or none that can be read.
-pub fn load(host: &LlamaHost<'_>) -> Option<CostCurve> {
+/// What is kept.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Learnt {
+    /// T(n) of the target.
+    pub curve: CostCurve,
+    /// The number of threads that was found best, if others were tried.
+    pub threads: Option<usize>,
+    /// The least seconds that a plain step ever took.
+    pub step: Option<f64>,
+}
+
+/// What was last learnt of the host's target; `None` if nothing was, or nothing that can be read.
+pub fn load(host: &LlamaHost<'_>) -> Option<Learnt> {
     serde_json::from_slice(&std::fs::read(path(host)?).ok()?).ok()
 }
 
-/// Keep `curve` for the next run. That it cannot be kept is no reason to fail.
-pub fn store(host: &LlamaHost<'_>, curve: &CostCurve) {
+/// Keep what `control` learnt for the next run. That it cannot be kept is no reason to fail.
+pub fn store(host: &LlamaHost<'_>, control: &Control) {
+    let threads = control.threads();
+    let learnt = Learnt {
+        curve: control.curve().clone(),
+        threads: threads.and_then(Threads::found),
+        step: threads.and_then(Threads::record),
+    };
     let write = || {
         let path = path(host)?;
         let folder = path.parent()?;
         std::fs::create_dir_all(folder).ok()?;
         let mut file = tempfile::NamedTempFile::new_in(folder).ok()?;
-        file.write_all(&serde_json::to_vec(curve).ok()?).ok()?;
+        file.write_all(&serde_json::to_vec(&learnt).ok()?).ok()?;
         file.persist(&path).ok()
     };
     let _ = write();

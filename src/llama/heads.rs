@@ -17,6 +17,7 @@ use foretoken_drafter::{DraftError, Heads, Scores};
 use llama_cpp_sys_2 as sys;
 
 use super::model::Model;
+use super::threads::ThreadCount;
 use super::LlamaError;
 use crate::gguf::TensorType;
 use crate::heads::{HeadsFile, Part};
@@ -49,6 +50,8 @@ pub struct Head {
 /// Heads on a target's backend.
 pub struct LlamaHeads {
     parts: Parts,
+    threads: ThreadCount,
+    computes_with: usize,
     n_heads: usize,
     n_embd: usize,
     n_vocab: usize,
@@ -60,6 +63,7 @@ pub struct LlamaHeads {
 
 /// Everything of ggml's, freed in this order. Null where it was never made.
 struct Parts {
+    device: sys::ggml_backend_dev_t,
     allocator: sys::ggml_gallocr_t,
     graph_context: *mut sys::ggml_context,
     buffer: sys::ggml_backend_buffer_t,
@@ -121,7 +125,12 @@ impl LlamaHeads {
     /// # Errors
     /// The heads do not fit the model or the file, heads without an output matrix share one that cannot be had, or the
     /// backend refuses.
-    pub fn new(model: Arc<Model>, file: Mapping, heads: &[Head], threads: usize) -> Result<LlamaHeads, LlamaError> {
+    pub fn new(
+        model: Arc<Model>,
+        file: Mapping,
+        heads: &[Head],
+        threads: ThreadCount,
+    ) -> Result<LlamaHeads, LlamaError> {
         let path = model.path().display().to_string();
         let fail = |reason: &str| LlamaError::Load { path: path.clone(), reason: reason.to_owned() };
         let n_embd = usize::try_from(model.inner().n_embd()).unwrap_or(0);
@@ -132,7 +141,9 @@ impl LlamaHeads {
         if shares && matrix.is_none() {
             return Err(fail("its output matrix cannot be shared; train heads with --own-output"));
         }
+        let device = device_of(matrix).ok_or_else(|| fail("no device can evaluate heads"))?;
         let mut parts = Parts {
+            device,
             allocator: std::ptr::null_mut(),
             graph_context: std::ptr::null_mut(),
             buffer: std::ptr::null_mut(),
@@ -142,17 +153,27 @@ impl LlamaHeads {
             input: std::ptr::null_mut(),
             output: std::ptr::null_mut(),
         };
-        let device = device_of(matrix).ok_or_else(|| fail("no device can evaluate heads"))?;
         // SAFETY: the device exists; null parameters mean its defaults.
         parts.backend = unsafe { sys::ggml_backend_dev_init(device, std::ptr::null()) };
         if parts.backend.is_null() {
             return Err(fail("the device that holds it cannot be used for heads"));
         }
-        set_threads(device, parts.backend, threads);
+        set_threads(device, parts.backend, threads.get());
         parts.place(device, &file, heads).map_err(|reason| fail(&reason))?;
         parts.build(heads, matrix, n_embd).map_err(|reason| fail(&reason))?;
         let logits = vec![0.0; heads.len() * n_vocab];
-        Ok(LlamaHeads { parts, n_heads: heads.len(), n_embd, n_vocab, logits, _file: file, _model: model })
+        let computes_with = threads.get();
+        Ok(LlamaHeads {
+            parts,
+            threads,
+            computes_with,
+            n_heads: heads.len(),
+            n_embd,
+            n_vocab,
+            logits,
+            _file: file,
+            _model: model,
+        })
     }
 }
 
@@ -166,7 +187,11 @@ impl Heads for LlamaHeads {
             let (got, wanted) = (hidden.len(), self.n_embd);
             return Err(DraftError::failed(format!("a hidden state of {got} numbers, but the heads take {wanted}")));
         }
-        let Parts { backend, graph, input, output, .. } = self.parts;
+        let Parts { device, backend, graph, input, output, .. } = self.parts;
+        if self.computes_with != self.threads.get() {
+            self.computes_with = self.threads.get();
+            set_threads(device, backend, self.computes_with);
+        }
         // SAFETY: input holds n_embd floats and output n_heads times n_vocab, as built; all live as long as self.
         let status = unsafe {
             sys::ggml_backend_tensor_set(input, hidden.as_ptr().cast(), 0, std::mem::size_of_val(hidden));

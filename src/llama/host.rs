@@ -15,6 +15,7 @@ use super::heads::{heads_of, LlamaHeads};
 use super::memory::{human, Dimensions, Need};
 use super::model::{LoadOptions, Model};
 use super::scorer::Scorer;
+use super::threads::ThreadCount;
 use super::{cpu, curves, memory, model, LlamaError};
 use crate::config::{Setup, TargetSetup, MAX_THREADS};
 use crate::control::Control;
@@ -22,6 +23,7 @@ use crate::engine::Engine;
 use crate::heads::HeadsFile;
 use crate::map;
 use crate::registry::Registry;
+use crate::threads::Threads;
 
 /// What the user should know before the models of `setup` are loaded, one line each.
 ///
@@ -86,6 +88,7 @@ pub struct LlamaHost<'a> {
     target: Arc<Model>,
     load: LoadOptions,
     context: ContextOptions,
+    threads: ThreadCount,
     base: PathBuf,
 }
 
@@ -98,7 +101,8 @@ impl<'a> LlamaHost<'a> {
         let load = load_options(&setup.target);
         let target = Model::load(&setup.target.model, &load)?;
         let context = context_options(setup, target.n_ctx_train());
-        Ok(LlamaHost { registry, target, load, context, base: setup.base.clone() })
+        let threads = ThreadCount::new(context.threads);
+        Ok(LlamaHost { registry, target, load, context, threads, base: setup.base.clone() })
     }
 
     /// The target's weights and vocabulary.
@@ -121,7 +125,29 @@ impl<'a> LlamaHost<'a> {
     /// # Errors
     /// llama.cpp cannot make it.
     pub fn open_target(&self) -> Result<Scorer, LlamaError> {
-        Ok(Scorer::new(Context::new(self.target.clone(), &self.context)?))
+        let mut context = Context::new(self.target.clone(), &self.context)?;
+        context.follow(self.threads.clone());
+        Ok(Scorer::new(context))
+    }
+
+    /// The number of threads of every context made here, but of those whose settings name another.
+    pub fn threads(&self) -> &ThreadCount {
+        &self.threads
+    }
+
+    /// Control over how much is drafted and with how many threads, beginning with what earlier runs learned.
+    pub fn control(&self, setup: &Setup) -> Control {
+        let learnt = curves::load(self).unwrap_or_default();
+        let threads = Threads::new(Arc::new(self.threads.clone()), self.context.threads);
+        let threads = match setup.target.threads {
+            Some(_) => threads,
+            None => threads.explore(learnt.threads),
+        };
+        let threads = match learnt.step {
+            Some(step) => threads.expect(step),
+            None => threads,
+        };
+        Control::new().with_curve(&learnt.curve).with_threads(threads)
     }
 
     /// The engine that `setup` describes: a fresh context of the target, and its drafter.
@@ -133,10 +159,7 @@ impl<'a> LlamaHost<'a> {
         let target = Box::new(self.open_target().map_err(DraftError::settings)?);
         let engine = Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed);
         Ok(match setup.adaptive && setup.drafter.kind != "none" {
-            true => engine.with_control(match curves::load(self) {
-                Some(curve) => Control::new().with_curve(&curve),
-                None => Control::new(),
-            }),
+            true => engine.with_control(self.control(setup)),
             false => engine,
         })
     }
@@ -176,7 +199,10 @@ impl Host for LlamaHost<'_> {
             threads: spec.threads.map_or(self.context.threads, |n| n as usize),
             ..self.context.clone()
         };
-        let context = Context::new(model, &options).map_err(DraftError::settings)?;
+        let mut context = Context::new(model, &options).map_err(DraftError::settings)?;
+        if spec.threads.is_none() {
+            context.follow(self.threads.clone());
+        }
         Ok(Box::new(Scorer::new(context)))
     }
 
@@ -199,7 +225,7 @@ impl Host for LlamaHost<'_> {
         let heads = heads_of(&file);
         let bytes = map::open(file.path()).map_err(DraftError::settings)?;
         drop(file);
-        let heads = LlamaHeads::new(self.target.clone(), bytes, &heads, self.context.threads);
+        let heads = LlamaHeads::new(self.target.clone(), bytes, &heads, self.threads.clone());
         Ok(Box::new(heads.map_err(DraftError::settings)?))
     }
 

@@ -1,9 +1,36 @@
-//! How llama.cpp's threads wait for each other.
+//! How many threads llama.cpp computes with, and how they wait for each other.
 //!
 //! libgomp spins at every barrier, by default far longer than a barrier takes. On a machine with
 //! another busy program that turns hundreds of tokens per second into one or two, because a spinning
 //! thread keeps the one that it waits for off the core. libgomp reads its policy once, when it is
 //! loaded, so it must be in the environment before the program starts.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use crate::threads::Workers;
+
+/// A number of threads that several contexts share. Whoever follows it changes its own before its next pass.
+#[derive(Clone, Debug)]
+pub struct ThreadCount(Arc<AtomicUsize>);
+
+impl ThreadCount {
+    /// `threads`, until it is changed.
+    pub fn new(threads: usize) -> ThreadCount {
+        ThreadCount(Arc::new(AtomicUsize::new(threads)))
+    }
+
+    /// The number now.
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Workers for ThreadCount {
+    fn set(&self, threads: usize) {
+        self.0.store(threads, Ordering::Relaxed);
+    }
+}
 
 /// Tells libgomp how long to spin.
 const VARIABLE: &str = "GOMP_SPINCOUNT";
