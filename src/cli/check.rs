@@ -47,7 +47,7 @@ impl Check {
         if let Some(path) = &self.draft {
             let other = Model::load(path, &LoadOptions::default())?;
             match target.vocabulary_difference(&other) {
-                None => writeln!(out, "vocabularies: the same {} tokens", target.n_vocab())?,
+                None => writeln!(out, "vocabularies: the same {} tokens", target.n_vocab().min(other.n_vocab()))?,
                 Some(difference) => {
                     return Err(Failure::Input(format!(
                         "{} cannot draft for {}: {difference}; use a model of the target's family",

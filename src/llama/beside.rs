@@ -15,12 +15,8 @@ pub struct Beside {
 
 /// The smaller models of the same vocabulary in the folder of `target`, the smallest first.
 pub fn draft_models(target: &GgufFile) -> Vec<Beside> {
-    let vocabulary = |file: &GgufFile| {
-        file.texts("tokenizer.ggml.tokens").map(|v| v.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>())
-    };
-    let own = vocabulary(target);
     let mut found: Vec<Beside> = models_in(target.path())
-        .filter(|file| file.parameters() < target.parameters() && vocabulary(file) == own)
+        .filter(|file| file.parameters() < target.parameters() && speak_alike(file, target))
         .map(|file| Beside {
             path: file.path().to_owned(),
             share: file.file_size() as f64 / target.file_size().max(1) as f64,
@@ -29,6 +25,20 @@ pub fn draft_models(target: &GgufFile) -> Vec<Beside> {
     found.sort_by(|a, b| a.share.total_cmp(&b.share));
     found
 }
+
+/// Whether both have the same tokens, but for padding at the end of one.
+pub fn speak_alike(a: &GgufFile, b: &GgufFile) -> bool {
+    const TOKENS: &str = "tokenizer.ggml.tokens";
+    let (Some(mine), Some(theirs)) = (a.texts(TOKENS), b.texts(TOKENS)) else { return false };
+    let shared = mine.len().min(theirs.len());
+    let longer = if mine.len() > theirs.len() { a } else { b };
+    let kinds = longer.integers("tokenizer.ggml.token_type").unwrap_or_default();
+    let is_padding = |token: usize| kinds.get(token).is_some_and(|&kind| kind == UNUSED);
+    mine[..shared] == theirs[..shared] && (shared..mine.len().max(theirs.len())).all(is_padding)
+}
+
+/// `tokenizer.ggml.token_type` of a token that only fills up the vocabulary.
+const UNUSED: i128 = 5;
 
 /// Those that promise most first: the largest of at most an eighth of the target's size, then the smaller ones, then the
 /// larger ones.

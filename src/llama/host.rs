@@ -14,6 +14,7 @@ use super::gguf::GgufFile;
 use super::heads::{heads_of, LlamaHeads};
 use super::memory::{human, Dimensions, Need};
 use super::model::{LoadOptions, Model};
+use super::padded::Padded;
 use super::scorer::Scorer;
 use super::threads::ThreadCount;
 use super::{cpu, curves, memory, model, LlamaError};
@@ -203,7 +204,9 @@ impl Host for LlamaHost<'_> {
         if spec.threads.is_none() {
             context.follow(self.threads.clone());
         }
-        Ok(Box::new(Scorer::new(context)))
+        let (own, wanted) = (context.model().n_vocab(), self.target.n_vocab());
+        let scorer = Scorer::new(context);
+        Ok(if own == wanted { Box::new(scorer) } else { Box::new(Padded::new(scorer, wanted)) })
     }
 
     fn derive(&mut self, what: &Derivation) -> Result<PathBuf, DraftError> {

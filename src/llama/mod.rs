@@ -2,7 +2,7 @@
 //!
 //! It loads models ([`model`]), owns contexts ([`context`]), keeps track of what they hold
 //! ([`cache`]) and offers the sum of it as a [`LanguageModel`](foretoken_drafter::LanguageModel)
-//! ([`scorer`]); [`host`] is what drafters see of it. Files are read and written by [`gguf`], derived
+//! ([`scorer`], [`padded`]); [`host`] is what drafters see of it. Files are read and written by [`gguf`], derived
 //! from others by [`quantize`] and [`widen`]. Whatever makes llama.cpp abort is checked here first; whatever it says on
 //! its log is kept, so that an error can give the reason.
 
@@ -21,6 +21,7 @@ pub mod host;
 mod log;
 pub mod memory;
 pub mod model;
+pub mod padded;
 pub mod probe;
 pub mod quantize;
 pub mod scorer;

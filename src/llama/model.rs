@@ -198,7 +198,8 @@ impl Model {
             .fold(0xcbf2_9ce4_8422_2325, fold)
     }
 
-    /// What makes two vocabularies different, or `None`: they are the same token by token.
+    /// Why `other` cannot draft for this model, or `None`: what means anything is the same token by token. One may have
+    /// more tokens at its end, if they are unused; and which tokens begin and end a text is the target's to say.
     pub fn vocabulary_difference(&self, other: &Model) -> Option<String> {
         let (a, b) = (self.n_vocab(), other.n_vocab());
         let differs = (0..a.min(b) as Token).find(|&t| self.token_text(t) != other.token_text(t));
@@ -207,16 +208,20 @@ impl Model {
             let (mine, theirs) = (show(self), show(other));
             return Some(format!("token {token} is {theirs:?} there but {mine:?} in the target"));
         }
-        if a != b {
-            return Some(format!("it has {b} tokens, the target {a}"));
+        let longer = if a > b { self } else { other };
+        let extra = (a.min(b) as Token..a.max(b) as Token).find(|&token| !longer.is_unused(token))?;
+        let text = String::from_utf8_lossy(&longer.token_text(extra)).into_owned();
+        Some(format!("it has {b} tokens, the target {a}, and token {extra}, {text:?}, is no padding"))
+    }
+
+    /// Whether the file says that `token` is only there to fill up the vocabulary.
+    fn is_unused(&self, token: Token) -> bool {
+        if token as usize >= self.n_vocab() {
+            return false;
         }
-        let specials = |m: &Model| {
-            // SAFETY: the vocabulary lives as long as the model.
-            unsafe { (sys::llama_vocab_bos(m.vocab()), sys::llama_vocab_eos(m.vocab())) }
-        };
-        (specials(self) != specials(other)).then(|| {
-            format!("its beginning and end tokens are {:?}, the target's {:?}", specials(other), specials(self))
-        })
+        // SAFETY: the vocabulary lives as long as the model, and the token is in range.
+        let attributes = unsafe { sys::llama_vocab_get_attr(self.vocab(), token as i32) };
+        attributes & sys::LLAMA_TOKEN_ATTR_UNUSED != 0
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
