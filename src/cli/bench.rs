@@ -212,7 +212,13 @@ impl Bench {
                     None => threads.explore(None),
                 })
             });
-            methods.push(Loaded { name, about: describe(setup), drafter: Some(drafter), shape: setup.shape, control });
+            methods.push(Loaded {
+                name,
+                about: describe(setup),
+                drafter: Some(drafter),
+                shape: host.shape(setup),
+                control,
+            });
         }
         Ok(methods)
     }

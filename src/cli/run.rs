@@ -123,7 +123,7 @@ impl Run {
                 _ => line,
             });
             if host.model().is_recurrent() && setup.drafter.kind != "none" {
-                note("warning: the target is recurrent: after a rejected guess it reads the whole text again");
+                note("the target is recurrent: guesses are chains, and what was accepted beside a rejected one is read again");
             }
         }
         if !self.quiet && !self.json {

@@ -125,6 +125,11 @@ impl TreeCache {
         self.len() == 0
     }
 
+    /// Whether it holds committed tokens only.
+    pub fn is_settled(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// Plan to score `new` nodes of `tree`, whose root is the last token of `tail`; the rest of
     /// `tail` follows the committed tokens and is decoded on the way. Missing ancestors are added.
     /// The plan is taken as done; if it is not, call [`reset`](TreeCache::reset).

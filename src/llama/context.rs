@@ -58,6 +58,8 @@ pub fn default_threads() -> usize {
 
 /// Most sequences of a context (`LLAMA_MAX_SEQ`), hence most leaves of a tree plus one.
 pub const MAX_SEQS: usize = 256;
+/// Only the state of recurrent layers: the cache of others can go back by itself (`LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY`).
+const PARTIAL_ONLY: sys::llama_state_seq_flags = 1;
 /// Most tokens of one decode.
 const MAX_BATCH: usize = 512;
 
@@ -241,6 +243,27 @@ impl Context {
                 }
             })
         })
+    }
+
+    /// What a recurrent model remembers of the text so far; empty if it cannot be had.
+    pub fn save(&self, seq: Seq, into: &mut Vec<u8>) {
+        let ptr = self.ptr.as_ptr();
+        // SAFETY: the context is alive, and the buffer is as long as said.
+        timed(|| unsafe {
+            into.resize(sys::llama_state_seq_get_size_ext(ptr, seq, PARTIAL_ONLY), 0);
+            let written = sys::llama_state_seq_get_data_ext(ptr, into.as_mut_ptr(), into.len(), seq, PARTIAL_ONLY);
+            into.truncate(written);
+        });
+    }
+
+    /// Go back to what was saved after `len` tokens. `false`: the context must be cleared.
+    pub fn restore(&mut self, seq: Seq, state: &[u8], len: usize) -> bool {
+        let ptr = self.ptr.as_ptr();
+        // SAFETY: the context is alive, and the state is as long as said.
+        let read =
+            timed(|| unsafe { sys::llama_state_seq_set_data_ext(ptr, state.as_ptr(), state.len(), seq, PARTIAL_ONLY) });
+        // Layers that attend, in a model that has both, can drop what came later.
+        read > 0 && self.call(&[MemoryCall::Remove { seq, from: len }])
     }
 
     /// Forget everything.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foretoken_drafter::{
-    Bytes, Companions, Derivation, DraftError, Drafter, Heads, Host, LanguageModel, ModelSpec, TargetInfo,
+    Bytes, Companions, Derivation, DraftError, Drafter, Heads, Host, LanguageModel, ModelSpec, Shape, TargetInfo,
 };
 
 use super::beside::{best_first, draft_models, models_in};
@@ -101,7 +101,10 @@ impl<'a> LlamaHost<'a> {
     pub fn load(setup: &Setup, registry: &'a Registry) -> Result<LlamaHost<'a>, LlamaError> {
         let load = load_options(&setup.target);
         let target = Model::load(&setup.target.model, &load)?;
-        let context = context_options(setup, target.n_ctx_train());
+        let mut context = context_options(setup, target.n_ctx_train());
+        if target.is_recurrent() {
+            context.max_leaves = 1;
+        }
         let threads = ThreadCount::new(context.threads);
         Ok(LlamaHost { registry, target, load, context, threads, base: setup.base.clone() })
     }
@@ -131,6 +134,14 @@ impl<'a> LlamaHost<'a> {
         Ok(Scorer::new(context))
     }
 
+    /// The shape that `setup` names, as far as the target can score it: a recurrent one cannot branch.
+    pub fn shape(&self, setup: &Setup) -> Shape {
+        match self.target.is_recurrent() {
+            true => Shape { width: 0, ..setup.shape },
+            false => setup.shape,
+        }
+    }
+
     /// The number of threads of every context made here, but of those whose settings name another.
     pub fn threads(&self) -> &ThreadCount {
         &self.threads
@@ -158,7 +169,7 @@ impl<'a> LlamaHost<'a> {
     pub fn engine(&mut self, setup: &Setup) -> Result<Engine, DraftError> {
         let drafter = self.build(&setup.drafter.kind, &setup.drafter.settings)?;
         let target = Box::new(self.open_target().map_err(DraftError::settings)?);
-        let engine = Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed);
+        let engine = Engine::new(target, Some(drafter), setup.sampling.clone(), self.shape(setup), setup.seed);
         Ok(match setup.adaptive && setup.drafter.kind != "none" {
             true => engine.with_control(self.control(setup)),
             false => engine,
@@ -198,6 +209,7 @@ impl Host for LlamaHost<'_> {
         }
         let options = ContextOptions {
             threads: spec.threads.map_or(self.context.threads, |n| n as usize),
+            max_leaves: if model.is_recurrent() { 1 } else { self.context.max_leaves },
             ..self.context.clone()
         };
         let mut context = Context::new(model, &options).map_err(DraftError::settings)?;

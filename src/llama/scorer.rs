@@ -12,6 +12,8 @@ pub struct Scorer {
     context: Context,
     cache: TreeCache,
     hidden: bool,
+    /// Of a model that cannot go back: what it remembered before the last guesses, and after which tokens.
+    saved: Option<(Vec<Token>, Vec<u8>)>,
 }
 
 /// A context that lacks at most this many tokens catches up in the pass that scores the tree.
@@ -21,7 +23,7 @@ impl Scorer {
     /// Score with `context`, which must be fresh.
     pub fn new(context: Context) -> Scorer {
         let cache = TreeCache::new(context.n_seqs());
-        Scorer { context, cache, hidden: false }
+        Scorer { context, cache, hidden: false, saved: None }
     }
 
     /// The context.
@@ -33,9 +35,7 @@ impl Scorer {
     fn keep(&mut self, wanted: &[Token], root: Token, slack: usize) -> Result<(), LlamaError> {
         let calls = self.cache.keep_prefix(wanted, root);
         if !self.context.call(&calls) {
-            // The model cannot go back to an earlier token: begin anew.
-            self.context.clear();
-            self.cache.clear();
+            self.go_back(wanted);
         }
         if wanted.len() - self.cache.len() <= slack {
             return Ok(());
@@ -52,13 +52,40 @@ impl Scorer {
         Ok(())
     }
 
+    /// The model cannot simply go back to an earlier token: back to what was saved, if `wanted` begins with it, or else to
+    /// the beginning.
+    fn go_back(&mut self, wanted: &[Token]) {
+        self.cache.clear();
+        let main = self.cache.main();
+        let saved = self.saved.take().filter(|(tokens, _)| wanted.starts_with(tokens));
+        match saved {
+            Some((tokens, state)) if self.context.restore(main, &state, tokens.len()) => {
+                self.cache.extend(&tokens);
+                self.saved = Some((tokens, state));
+            }
+            _ => self.context.clear(),
+        }
+    }
+
+    /// Keep what the model remembers, before guesses that it may have to forget.
+    fn save(&mut self, context: &[Token]) {
+        let (mut tokens, mut state) = self.saved.take().unwrap_or_default();
+        tokens.clear();
+        tokens.extend_from_slice(&context[..self.cache.len()]);
+        self.context.save(self.cache.main(), &mut state);
+        self.saved = Some((tokens, state)).filter(|(_, state)| !state.is_empty());
+    }
+
     /// Plan to score `new` after the part of `context` that is cached.
     fn grow(&mut self, context: &[Token], tree: &TokenTree, new: &[NodeId]) -> Result<Growth, DraftError> {
         let tail = &context[self.cache.len()..];
         self.cache.grow(tail, tree, new).map_err(|_| {
             self.forget_nodes();
             let most = self.context.n_seqs();
-            DraftError::failed(format!("the tree has more leaves than this context was made for, {most}"))
+            DraftError::failed(match most {
+                1 => "a recurrent model scores chains only; set speculation.width = 1".to_owned(),
+                _ => format!("the tree has more leaves than this context was made for, {most}"),
+            })
         })
     }
 
@@ -105,11 +132,13 @@ impl LanguageModel for Scorer {
             return Ok(Scores::new(Vec::new()));
         }
         self.context.set_hidden(self.hidden);
+        if tree.len() > 1 && self.context.model().is_recurrent() && self.cache.is_settled() {
+            self.save(context);
+        }
         let mut growth = self.grow(context, tree, new)?;
         if !self.context.call(&growth.calls) {
-            // Nodes were cached already, and the model cannot go back to before them: begin anew.
-            self.context.clear();
-            self.cache.clear();
+            // Nodes were cached already, and the model cannot go back to before them.
+            self.go_back(before);
             self.keep(before, root, slack).map_err(DraftError::failed)?;
             self.context.set_hidden(self.hidden);
             growth = self.grow(context, tree, new)?;

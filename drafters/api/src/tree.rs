@@ -31,7 +31,8 @@ pub struct Shape {
     pub max_nodes: usize,
     /// Longest branch, in tokens: also the most draft passes a round may take.
     pub depth: usize,
-    /// Children that a drafter should give to a node it expands; 1 makes the tree a chain.
+    /// Children that a drafter should give to a node it expands; with 1, each drafter grows a chain. With 0, for models
+    /// that cannot branch, the whole tree is one chain, whoever grows it: further children are refused.
     pub width: usize,
 }
 
@@ -195,8 +196,9 @@ impl TokenTree {
         excluded.extend(q.tokens().iter().copied().filter(|&t| t as usize >= self.n_vocab));
         let Some(q) = q.without(&excluded) else { return };
         let draw = self.draws.len();
-        self.draws.push(Draw { q, parent, nodes: Vec::with_capacity(n.min(self.room())) });
-        for _ in 0..n.min(self.room()) {
+        let most = if self.shape.width == 0 { 1 } else { self.room() };
+        self.draws.push(Draw { q, parent, nodes: Vec::with_capacity(n.min(most)) });
+        for _ in 0..n.min(most) {
             if self.draw_one(draw).is_none() {
                 break;
             }
@@ -524,7 +526,8 @@ impl TokenTree {
     }
 
     fn has_room_below(&self, parent: NodeId) -> bool {
-        self.room() > 0 && self.nodes.get(parent.index()).is_some_and(|p| (p.depth as usize) < self.shape.depth)
+        let is_shallow = self.nodes.get(parent.index()).is_some_and(|p| (p.depth as usize) < self.shape.depth);
+        self.room() > 0 && is_shallow && (self.shape.width > 0 || self.children(parent).next().is_none())
     }
 
     fn is_worth_adding(&self, parent: NodeId, belief: f32) -> bool {
@@ -645,6 +648,19 @@ mod tests {
     }
 
     const WIDE: Shape = Shape { max_nodes: 8, depth: 4, width: 2 };
+
+    #[test]
+    fn a_width_of_0_refuses_every_second_child() {
+        let mut t = tree(Shape { max_nodes: 8, depth: 4, width: 0 });
+        let a = t.add(NodeId::ROOT, 1, 0.5).unwrap();
+        assert_eq!(t.add(NodeId::ROOT, 2, 0.4), None);
+        assert_eq!(t.add(NodeId::ROOT, 1, 0.4), Some(a), "the same guess is the same child");
+        let q = Dist::from_weights([(1, 1.0), (2, 1.0), (3, 1.0)]).unwrap();
+        assert_eq!(t.sample(a, q.clone(), 3).count(), 1);
+        t.next_part();
+        assert_eq!(t.sample(a, q, 1).count(), 0, "nor does another part branch");
+        assert_eq!(t.next_to_expand().len(), 1);
+    }
 
     #[test]
     fn the_budget_is_refused_not_remembered() {
