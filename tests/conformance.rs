@@ -4,7 +4,7 @@ use foretoken::registry::Registry;
 use foretoken::sampler::Sampling;
 use foretoken::testkit::conformance::{self, follows, CHAIN, TREE};
 use foretoken::testkit::toy::{ToyHost, ToyModel, DERIVED};
-use foretoken_drafter::{Drafter, Host};
+use foretoken_drafter::{Drafter, Host, Shape};
 
 /// A built-in drafter over toys: `draft` resembles the target, `stranger` does not.
 fn drafter(target: &ToyModel, kind: &str, settings: &str) -> Box<dyn Drafter> {
@@ -144,6 +144,49 @@ fn recycle_in_a_merge() {
 #[test]
 fn auto() {
     check("auto", "");
+}
+
+#[test]
+fn auto_with_a_model() {
+    check("auto", "model = 'draft'");
+}
+
+#[test]
+fn auto_with_heads() {
+    check("auto", "model = ''\nheads = 'draft'");
+}
+
+#[test]
+fn cascade_of_a_merge_and_a_staged_model() {
+    let merge = "{ kind = 'merge', parts = [{ kind = 'ngram' }, { kind = 'early_exit', layers = 2 }] }";
+    let staged = "{ kind = 'staged', model = 'draft', drafter = { kind = 'recycle' } }";
+    check("cascade", &format!("parts = [{merge}, {staged}]"));
+}
+
+#[test]
+fn merge_of_heads_a_cascade_and_a_copy() {
+    let cascade = "{ kind = 'cascade', parts = [{ kind = 'ngram' }, { kind = 'model', model = 'draft' }] }";
+    let copy = "{ kind = 'quantized', type = 'q4_0' }";
+    check("merge", &format!("parts = [{{ kind = 'medusa', heads = 'stranger' }}, {cascade}, {copy}]"));
+}
+
+#[test]
+fn staged_over_a_merge() {
+    let merge = "{ kind = 'merge', parts = [{ kind = 'ngram' }, { kind = 'recycle' }] }";
+    check("staged", &format!("model = 'draft'\ndrafter = {merge}"));
+}
+
+/// For targets that cannot branch.
+#[test]
+fn parts_that_may_not_branch_grow_one_chain() {
+    let shape = Shape { max_nodes: 6, depth: 6, width: 0 };
+    let (target, sampling) = (ToyModel::new(8, 1, 3.0, 5), Sampling { temperature: 1.0, ..Sampling::GREEDY });
+    let parts = "parts = [{ kind = 'ngram' }, { kind = 'recycle' }, { kind = 'model', model = 'draft' }]";
+    let merge = drafter(&target, "merge", parts);
+    let run = conformance::run(&target, Some(merge), sampling.clone(), shape, 200_000, 3).expect("toys do not fail");
+    let chi = follows(&target, &sampling, [&run.tokens[..]]);
+    assert!(!chi.contradicts(), "{:.1} sigma", chi.z());
+    assert!(run.stats.accepted > 10_000, "{}", run.stats.accepted);
 }
 
 #[test]
