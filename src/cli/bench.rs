@@ -37,6 +37,9 @@ pub struct Bench {
     #[arg(required = true, value_name = "CONFIG")]
     configs: Vec<PathBuf>,
     /// Prompts: JSON lines {"id", "kind", "prompt"}, plain text, or a folder of .jsonl files.
+    ///
+    /// The files of MT-bench, Spec-Bench (question.jsonl: kind is the category, and of several turns the first is the
+    /// prompt) and HumanEval (HumanEval.jsonl, unpacked: kind `code`) are read as they are.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_FOLDER")]
     prompts: Vec<PathBuf>,
     /// Use only the first prompts of each kind.
