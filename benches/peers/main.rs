@@ -12,7 +12,7 @@ mod readings;
 mod server;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use arguments::Arguments;
@@ -95,44 +95,45 @@ impl Desk<'_> {
     }
 
     fn run(&self, method: &Method, prompt: usize, repeat: usize) -> Result<Reading> {
-        let tries = match method.program {
-            Program::Simple | Program::Lookup => TRIES,
-            Program::Foretoken | Program::Server => 1,
+        let text = &self.prompts[prompt].text;
+        let tool = |file, read: Reader| self.run_tool(method, &[file, &self.prompt_file(prompt)], repeat, read);
+        let result = match method.program {
+            Program::Foretoken => tool("--prompt-file".as_ref(), &|out, _| readings::of_foretoken(out)),
+            Program::Simple => tool("--binary-file".as_ref(), &|out, log| readings::of_simple(out, log, text)),
+            Program::Lookup => tool("--binary-file".as_ref(), &|out, log| readings::of_lookup(out, log, text)),
+            Program::Server => server::run(self.arguments, method, text, repeat),
         };
-        let mut result = self.run_once(method, prompt, repeat);
-        for _ in 1..tries {
-            result = result.or_else(|_| self.run_once(method, prompt, repeat));
-        }
         result.map_err(|e| format!("{}: {e}", method.name))
     }
 
-    fn run_once(&self, method: &Method, prompt: usize, repeat: usize) -> Result<Reading> {
-        let text = &self.prompts[prompt].text;
-        let file = match method.program {
-            Program::Server => return server::run(self.arguments, method, text, repeat),
-            Program::Foretoken => "--prompt-file",
-            Program::Simple | Program::Lookup => "--binary-file",
-        };
+    /// Run a program to its end and read what it printed.
+    fn run_tool(&self, method: &Method, prompt: &[&Path], repeat: usize, read: Reader) -> Result<Reading> {
         let mut command = Command::new(method.program.path(self.arguments));
-        command.args(&method.arguments).args(["--seed", &repeat.to_string(), file]).arg(self.prompt_file(prompt));
+        command.args(&method.arguments).args(["--seed", &repeat.to_string()]).args(prompt);
         command.stdin(Stdio::null()).current_dir(self.folder.path());
-        let output = command.output().map_err(|e| format!("it does not start: {e}"))?;
-        let (out, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let reading = match method.program {
-            _ if !output.status.success() => Err(format!("it ended with {}", output.status)),
-            Program::Foretoken => readings::of_foretoken(&out),
-            Program::Lookup => readings::of_lookup(&out, &log, text),
-            Program::Simple | Program::Server => readings::of_simple(&out, &log, text),
-        };
-        reading.map_err(|e| format!("{e}; its output ends:\n{}", readings::tail(&log)))
+        let mut tries = TRIES;
+        loop {
+            let output = command.output().map_err(|e| format!("it does not start: {e}"))?;
+            let (out, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            let blame = |e| format!("{e}; its output ends:\n{}", readings::tail(&log));
+            tries -= 1;
+            match read(&out, &log) {
+                _ if !output.status.success() => return Err(blame(format!("it ended with {}", output.status))),
+                Err(e) if tries > 0 => eprintln!("{}: {e}; once more", method.name),
+                result => return result.map_err(blame),
+            }
+        }
     }
 }
+
+/// Makes a reading of stdout and stderr.
+type Reader<'a> = &'a dyn Fn(&str, &str) -> Result<Reading>;
 
 /// Two of the tools may end before they have printed their last lines: their log is written beside the program, and
 /// nothing waits for it. Such a run is done again.
 const TRIES: usize = 8;
 
-fn write_json(file: &std::path::Path, arguments: &Arguments, methods: &[Method], results: &Results) -> Result<()> {
+fn write_json(file: &Path, arguments: &Arguments, methods: &[Method], results: &Results) -> Result<()> {
     let method = |m: &Method| {
         let words: Vec<String> = m.arguments.iter().map(|word| arguments::without_folders(word)).collect();
         serde_json::json!({ "name": m.name, "program": m.program.name(), "arguments": words })
