@@ -102,7 +102,7 @@ impl Floors {
                 }
             }
         }
-        let about = |way: &Way| Method { name: way.name.to_owned(), about: way.name.to_owned() };
+        let about = |way: &Way| Method { name: way.name.to_owned(), about: way.name.to_owned(), synthetic: None };
         let methods: Vec<Method> = ways.iter().map(about).collect();
         let comparison = Comparison { methods, prompts, runs, greedy: setup.sampling.is_greedy() };
         println!("{}", comparison.table());

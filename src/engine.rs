@@ -7,8 +7,8 @@
 use std::time::Instant;
 
 use foretoken_drafter::{
-    Commit, Dice, DraftError, DraftRequest, Drafter, LanguageModel, Law, Needs, NodeId, Outcome, SeqId, Shape, Token,
-    TokenTree,
+    Commit, Dice, Dist, DraftError, DraftRequest, Drafter, LanguageModel, Law, Needs, NodeId, Outcome, SeqId, Shape,
+    Token, TokenTree,
 };
 
 use crate::control::{Control, Plan};
@@ -16,7 +16,7 @@ use crate::dice::{SeededDice, Stream};
 use crate::sampler::Sampling;
 use crate::stats::Round;
 use crate::threads::Threads;
-use crate::verify::verify;
+use crate::verify::{verify, Verdict};
 
 /// A target, a drafter and the settings of a run.
 pub struct Engine {
@@ -25,6 +25,7 @@ pub struct Engine {
     sampling: Sampling,
     shape: Shape,
     control: Option<Control>,
+    verifier: Verifier,
     tree: TokenTree,
     accept: Box<dyn Dice>,
     emit: Box<dyn Dice>,
@@ -36,6 +37,11 @@ pub struct Engine {
 
 /// Told of every round when it is over.
 pub type Observer = Box<dyn FnMut(&Round) + Send>;
+
+/// How a round is decided: by [`verify`], unless a benchmark that shows no text puts something else in its place.
+/// Arguments and result are those of [`verify`].
+pub(crate) type Verifier =
+    Box<dyn Fn(&TokenTree, &mut dyn FnMut(NodeId) -> Dist, &mut dyn Dice, &mut dyn Dice) -> Verdict + Send>;
 
 /// Why a run cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +84,7 @@ impl Engine {
             sampling,
             shape,
             control: None,
+            verifier: Box::new(verify),
             tree,
             accept: dice(Stream::Accept),
             emit: dice(Stream::Emit),
@@ -194,7 +201,7 @@ impl Engine {
 
         let (tree, sampling, context) = (&self.tree, &self.sampling, &self.context);
         let mut p = |node: NodeId| sampling.dist(scores.row(node.index()), context, &tree.path(node));
-        let verdict = verify(tree, &mut p, self.accept.as_mut(), self.emit.as_mut());
+        let verdict = (self.verifier)(tree, &mut p, self.accept.as_mut(), self.emit.as_mut());
 
         let first_new = self.context.len();
         self.context.extend(verdict.accepted.iter().map(|&node| self.tree.token(node)));
@@ -276,6 +283,13 @@ impl Engine {
     /// The control, if there is one: what it learned and decided.
     pub fn control(&self) -> Option<&Control> {
         self.control.as_ref()
+    }
+
+    /// Decide the rounds to come in another way, or again by [`verify`]. Not public: a text that anyone sees has the
+    /// target's law.
+    #[cfg(feature = "llama")] // the benchmark is part of the program
+    pub(crate) fn set_verifier(&mut self, verifier: Option<Verifier>) {
+        self.verifier = verifier.unwrap_or_else(|| Box::new(verify));
     }
 
     /// Begin every random stream anew, from another seed.

@@ -90,7 +90,9 @@
 //! accepted; there is no call by which it could decide it.
 //!
 //! **Architecture invariant:** only [`verify`] decides what is accepted, and only the target's p what is emitted.
-//! [`engine`] and [`generate`] draw nothing; [`generate`] may cut a text short, never change it.
+//! [`engine`] and [`generate`] draw nothing; [`generate`] may cut a text short, never change it. (`bench --synthetic`
+//! stands apart: it puts dice in [`verify`]'s place to price a round, through a call that is not public, says so of its
+//! numbers, and shows nobody the text.)
 //!
 //! **Architecture invariant:** a proposal law q exists only where the tree itself drew from it. There is no call that
 //! takes a token together with the q it is said to come from, and none that takes a drawn node out of the tree: nothing

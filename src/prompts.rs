@@ -1,8 +1,15 @@
-//! Prompt files for benchmarks: JSON lines `{"id", "kind", "prompt"}`, or plain text.
+//! Prompt files for benchmarks: JSON lines, or plain text.
+//!
+//! A line is `{"id", "kind", "prompt"}`, or stands as it was published: a question of MT-bench (arXiv 2306.05685) or
+//! Spec-Bench (arXiv 2401.07851), `{"question_id", "category", "turns"}`, or a task of HumanEval (arXiv 2107.03374),
+//! `{"task_id", "prompt"}`. Of a question with several turns the first is the prompt: what the model would have
+//! answered is not in the file. Other keys are ignored. No chat template is applied here or by who reads these.
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// A prompt, and the kind of text that it begins.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -22,10 +29,10 @@ pub struct Prompt {
 pub struct PromptError(String);
 
 /// Read files in the order given. A folder means every `.jsonl` file in it; any other file than
-/// `.jsonl` is one prompt, and its name is the kind.
+/// `.jsonl` is one prompt, and its name is the kind. A question's kind is its category, a task's is `code`.
 ///
 /// # Errors
-/// A file cannot be read, or is not what its name says.
+/// A file cannot be read, is compressed, or is not what its name says.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Prompt>, PromptError> {
     let mut prompts = Vec::new();
     for path in paths {
@@ -64,24 +71,68 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, PromptError> {
 }
 
 fn read_file(file: &Path) -> Result<Vec<Prompt>, PromptError> {
+    if file.extension().is_some_and(|e| e == "gz") {
+        return Err(PromptError(format!("{} is compressed: unpack it with gunzip", file.display())));
+    }
     let text = std::fs::read_to_string(file).map_err(|e| unreadable(file, &e))?;
     if !is_jsonl(file) {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         return Ok(vec![Prompt { id: name.clone(), kind: name, text }]);
     }
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(i, line)| {
-            serde_json::from_str(line).map_err(|e| {
-                let (file, reason) = (file.display(), e.to_string());
-                let reason = reason.split(" at line ").next().unwrap_or_default();
-                PromptError(format!(
-                    "{file}, line {}: {reason}; write {{\"id\": …, \"kind\": …, \"prompt\": …}}",
-                    i + 1
-                ))
-            })
-        })
-        .collect()
+    let blame = |i: usize, reason: String| PromptError(format!("{}, line {}: {reason}", file.display(), i + 1));
+    lines.map(|(i, line)| read_line(line).map_err(|reason| blame(i, reason))).collect()
+}
+
+/// A question of MT-bench or Spec-Bench.
+#[derive(Deserialize)]
+struct Question {
+    question_id: Value,
+    category: String,
+    turns: Vec<String>,
+}
+
+/// A task of HumanEval.
+#[derive(Deserialize)]
+struct Task {
+    task_id: String,
+    prompt: String,
+}
+
+/// The format is known by the key that names the line.
+fn read_line(line: &str) -> Result<Prompt, String> {
+    let value: Value = serde_json::from_str(line).map_err(|e| format!("{}; {OURS}", reason(&e)))?;
+    if value.get("question_id").is_some() {
+        return question(fields(value, QUESTION)?);
+    }
+    if value.get("task_id").is_some() {
+        let Task { task_id, prompt } = fields(value, TASK)?;
+        return Ok(Prompt { id: task_id, kind: "code".to_owned(), text: prompt });
+    }
+    fields(value, OURS)
+}
+
+const OURS: &str = "write {\"id\": …, \"kind\": …, \"prompt\": …}";
+const QUESTION: &str = "a question of MT-bench or Spec-Bench is {\"question_id\": …, \"category\": …, \"turns\": […]}";
+const TASK: &str = "a task of HumanEval is {\"task_id\": …, \"prompt\": …}";
+
+fn fields<T: DeserializeOwned>(value: Value, way_out: &str) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|e| format!("{}; {way_out}", reason(&e)))
+}
+
+fn question(question: Question) -> Result<Prompt, String> {
+    let id = match question.question_id {
+        Value::String(text) => text,
+        Value::Number(number) => number.to_string(),
+        other => return Err(format!("`question_id` is {other}, neither a number nor text; {QUESTION}")),
+    };
+    let first = question.turns.into_iter().next().ok_or_else(|| format!("`turns` is empty; {QUESTION}"))?;
+    Ok(Prompt { id: format!("{}-{id}", question.category), kind: question.category, text: first })
+}
+
+/// What is wrong, without the line within the line.
+fn reason(error: &serde_json::Error) -> String {
+    error.to_string().split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> PromptError {
@@ -119,6 +170,68 @@ mod tests {
         assert_eq!((all[2].text.as_str(), all[3].kind.as_str()), ("two\nlines", "tale"));
         let first: Vec<String> = first_of_each_kind(all, 1).into_iter().map(|p| p.id).collect();
         assert_eq!(first, ["a1", "b1", "tale"]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn published_formats_are_read_as_they_are() {
+        let folder = folder("published");
+        let lines = [
+            r#"{"question_id": 7, "category": "writing", "turns": ["Describe a lake.", "Now in rhyme."]}"#,
+            r#"{"question_id": 8, "category": "math", "turns": ["What is 2 + 2?"], "reference": ["4"]}"#,
+            r#"{"question_id": "t-9", "category": "translation", "turns": ["Translate: Guten Tag"]}"#,
+            r#"{"task_id": "Made/0", "prompt": "def one():\n", "entry_point": "one", "canonical_solution": "    return 1\n"}"#,
+            r#"{"id": "own", "kind": "k", "prompt": "x"}"#,
+        ];
+        let file = folder.join("question.jsonl");
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let prompts = read(&[file]).unwrap();
+        let all: Vec<[&str; 3]> = prompts.iter().map(|p| [p.id.as_str(), p.kind.as_str(), p.text.as_str()]).collect();
+        let expected = [
+            ["writing-7", "writing", "Describe a lake."],
+            ["math-8", "math", "What is 2 + 2?"],
+            ["translation-t-9", "translation", "Translate: Guten Tag"],
+            ["Made/0", "code", "def one():\n"],
+            ["own", "k", "x"],
+        ];
+        assert_eq!(all, expected);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn wrong_lines_of_published_formats_are_named() {
+        let folder = folder("unpublished");
+        let file = folder.join("question.jsonl");
+        let good = r#"{"question_id": 1, "category": "c", "turns": ["x"]}"#;
+        let error = |line: &str| {
+            std::fs::write(&file, format!("{good}\n{line}\n")).unwrap();
+            let error = read(std::slice::from_ref(&file)).unwrap_err().to_string();
+            error.split_once("question.jsonl, line 2: ").expect("file and line").1.to_owned()
+        };
+        let cases = [
+            (r#"{"question_id": 2, "turns": ["x"]}"#, "missing field `category`; a question of MT-bench"),
+            (r#"{"question_id": 2, "category": "c", "turns": []}"#, "`turns` is empty; a question of MT-bench"),
+            (
+                r#"{"question_id": 2, "category": "c", "turns": "x"}"#,
+                "invalid type: string \"x\", expected a sequence; a q",
+            ),
+            (r#"{"question_id": null, "category": "c", "turns": ["x"]}"#, "`question_id` is null, neither a number"),
+            (r#"{"task_id": "Made/1"}"#, "missing field `prompt`; a task of HumanEval is {\"task_id\""),
+            (r#"{"id": "a", "prompt": "x"}"#, "missing field `kind`; write {\"id\""),
+            (r#"["x"]"#, "invalid length 1, expected struct Prompt with 3 elements; write {\"id\""),
+            ("{", "EOF while parsing an object; write {\"id\""),
+        ];
+        for (line, expected) in cases {
+            assert!(error(line).starts_with(expected), "{line}: {}", error(line));
+        }
+        std::fs::write(&file, r#"{"question_id": 3, "category": "c", "turns": [""]}"#).unwrap();
+        assert_eq!(
+            read(std::slice::from_ref(&file)).unwrap_err().to_string(),
+            "prompt `c-3` is empty: give some text to continue"
+        );
+        let packed = folder.join("HumanEval.jsonl.gz");
+        let error = read(&[packed]).unwrap_err().to_string();
+        assert!(error.ends_with("HumanEval.jsonl.gz is compressed: unpack it with gunzip"), "{error}");
         std::fs::remove_dir_all(folder).unwrap();
     }
 

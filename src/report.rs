@@ -31,6 +31,8 @@ pub struct Method {
     pub name: String,
     /// Drafter and budget.
     pub about: String,
+    /// The rate at which dice accepted its guesses, if the target did not: its texts are then no model's.
+    pub synthetic: Option<f64>,
 }
 
 /// One text.
@@ -81,7 +83,7 @@ pub struct Row {
     pub other_percent: Option<f64>,
     /// What a round costs, in plain steps.
     pub round_cost: Option<RoundCost>,
-    /// Greedy runs whose text is not plain text; `null` if sampled.
+    /// Greedy runs whose text is not plain text; `null` if sampled or synthetic.
     pub differing: Option<usize>,
     /// Prompts whose text ends in a cycle of at most 32 tokens.
     pub cycling: usize,
@@ -115,7 +117,10 @@ impl Comparison {
     /// The overall row of a method without the prompts after which any text ends in a cycle: those flatter whoever
     /// looks things up. `None` if there is no such prompt, or no other.
     pub fn row_without_cycles(&self, method: usize) -> Option<Row> {
-        let cycles = |prompt: usize| self.runs.iter().any(|r| r.prompt == prompt && ends_in_cycle(&r.tokens));
+        let cycles = |prompt: usize| {
+            let is_text = |run: &&Run| run.prompt == prompt && self.methods[run.method].synthetic.is_none();
+            self.runs.iter().filter(is_text).any(|run| ends_in_cycle(&run.tokens))
+        };
         let kept: Vec<usize> = (0..self.prompts.len()).filter(|&prompt| !cycles(prompt)).collect();
         if kept.is_empty() || kept.len() == self.prompts.len() {
             return None;
@@ -133,9 +138,13 @@ impl Comparison {
 
     /// Where a greedy text leaves plain text; `None` if it does not, or if nothing must agree.
     pub fn differs_at(&self, run: &Run) -> Option<usize> {
-        let plain = self.plain(run).filter(|_| self.greedy)?;
+        let plain = self.plain(run).filter(|_| self.must_agree(run.method))?;
         let equal = plain.tokens.iter().zip(&run.tokens).take_while(|(a, b)| a == b).count();
         (equal < plain.tokens.len().max(run.tokens.len())).then_some(equal)
+    }
+
+    fn must_agree(&self, method: usize) -> bool {
+        self.greedy && self.methods[method].synthetic.is_none()
     }
 
     /// Tokens/s over plain tokens/s on the same prompt in the same repeat.
@@ -189,7 +198,7 @@ impl Comparison {
             verify_percent: percent(sum.verify),
             other_percent: percent(sum.other()),
             round_cost: self.round_cost(&sum, kind),
-            differing: self.greedy.then(|| runs.iter().filter(|r| self.differs_at(r).is_some()).count()),
+            differing: self.must_agree(method).then(|| runs.iter().filter(|r| self.differs_at(r).is_some()).count()),
             cycling: cycling.len(),
             summary: sum.summary(),
         }
@@ -258,7 +267,7 @@ impl Comparison {
 
     fn section(&self, method: usize) -> String {
         let rows = self.rows(method);
-        let Method { name, about } = &self.methods[method];
+        let Method { name, about, .. } = &self.methods[method];
         let mut lines = vec![shortened(&format!("{name}: {about}"), WIDTH), HEADER.to_owned()];
         lines.extend(rows.iter().map(line));
         lines.extend(self.row_without_cycles(method).as_ref().map(line));
@@ -417,7 +426,7 @@ mod tests {
     /// Two prompts of two kinds; the second method halves the time of one and doubles the other's.
     fn comparison() -> Comparison {
         let prompt = |id: &str, kind: &str| Prompt { id: id.to_owned(), kind: kind.to_owned(), text: "x".to_owned() };
-        let method = |name: &str| Method { name: name.to_owned(), about: "a test".to_owned() };
+        let method = |name: &str| Method { name: name.to_owned(), about: "a test".to_owned(), synthetic: None };
         let mut runs = Vec::new();
         for repeat in 0..2 {
             for prompt in 0..2 {
@@ -466,6 +475,17 @@ mod tests {
         assert!(comparison.table().contains("no cycles"));
         comparison.runs.iter_mut().for_each(|r| r.tokens = vec![7; 40]);
         assert!(comparison.row_without_cycles(1).is_none(), "nothing is left");
+    }
+
+    #[test]
+    fn texts_of_no_model_are_compared_with_nothing() {
+        let mut comparison = comparison();
+        comparison.methods[1].synthetic = Some(0.5);
+        comparison.runs.iter_mut().filter(|r| r.method == 1 && r.prompt == 0).for_each(|r| r.tokens = vec![7; 40]);
+        assert!(comparison.row_without_cycles(0).is_none(), "no model's text went round in a circle");
+        assert!(comparison.rows(1).iter().all(|row| row.differing.is_none()));
+        assert!(comparison.runs.iter().all(|run| comparison.differs_at(run).is_none()));
+        assert!(!comparison.table().contains("leave plain text"), "{}", comparison.table());
     }
 
     #[test]

@@ -44,6 +44,52 @@ const SMALL: [&str; 8] = [
 ];
 
 #[test]
+fn synthetic_acceptance_has_the_rate_asked_for_and_says_that_it_is_no_models() {
+    let small = ["configs/model.toml", "--prompts", "benches/prompts/story.jsonl", "--prompts-per-kind", "1", "-n25"];
+    let method = |rate: &str| {
+        let report = json(&[&small[..], &["--repeats", "1", "--synthetic", rate]].concat());
+        let configs = array(&report["configs"]);
+        let names: Vec<&str> = configs.iter().map(|c| c["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["none", "model", "model-synthetic"]);
+        assert!(configs[..2].iter().all(|c| c["synthetic"].is_null() && c["overall"]["differing"].is_number()));
+        configs[2].clone()
+    };
+    for (rate, length) in [("1", 5.0), ("0", 1.0)] {
+        let method = method(rate);
+        assert_eq!(number(&method["synthetic"]), rate.parse::<f64>().unwrap());
+        assert_eq!(method["file"], "model.toml");
+        assert_eq!(number(&method["overall"]["summary"]["mean_acceptance_length"]), length, "a chain of 4 at {rate}");
+        assert!(method["overall"]["differing"].is_null(), "it is compared with nothing");
+    }
+    let output = bench(&[&small[..], &["--repeats", "1", "--synthetic", "0.5"]].concat());
+    let table = String::from_utf8(output.stdout).unwrap();
+    let headline = "model-synthetic: no model's output, accepted at rate 0.5 by dice; drafter model: ";
+    assert!(table.lines().any(|line| line.starts_with(headline)), "{table}");
+}
+
+#[test]
+fn synthetic_acceptance_is_refused_where_it_has_no_place() {
+    for rate in ["1.01", "-0.1", "nan", "half"] {
+        let given = format!("--synthetic={rate}");
+        let output = bench(&[&["configs/model.toml"][..], &SMALL, &[&given]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("give a rate from 0 to 1"), "{output:?}");
+    }
+    let history = ["--set", "drafter.history=true", "--synthetic", "0.5"];
+    let error = error(&[&["configs/ngram.toml"][..], &SMALL, &history].concat());
+    assert!(error.contains("ngram.toml: --synthetic would put text that is no model's into the drafter's `history`"));
+    let run = ["run", "-c", "configs/model.toml", "-p", "Once", "-n", "2"];
+    let run = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+        command.current_dir(root()).args(run).args(more).output().expect("the program starts")
+    };
+    assert!(run(&[]).status.success());
+    let refused = run(&["--synthetic", "0.5"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("unexpected argument '--synthetic'"), "{refused:?}");
+}
+
+#[test]
 fn counts_and_ratios_add_up() {
     let report = json(&[&["configs/model.toml", "configs/ngram.toml"][..], &SMALL].concat());
     let names: Vec<&str> = array(&report["configs"]).iter().map(|c| c["name"].as_str().unwrap()).collect();

@@ -137,6 +137,28 @@ fn the_text_ends_where_it_was_told_to() {
 }
 
 #[test]
+fn a_text_goes_on_past_its_end_only_if_told_to() {
+    let file = repository().join("benches/prompts/maths.jsonl");
+    let prompts = foretoken::prompts::read(&[file]).unwrap();
+    let run = |prompt: &str, more: &[&str]| -> Value {
+        let usual =
+            ["run", "--target", "models/target.gguf", "--drafter", "none", "--set", "target.threads=1", "--json"];
+        let run = foretoken(repository(), &[&usual[..], &["-p", prompt], more].concat());
+        serde_json::from_str(&run.succeeds().out).unwrap()
+    };
+    let ends = |prompt: &foretoken::prompts::Prompt| {
+        let object = run(&prompt.text, &["-n", "200"]);
+        (object["stop"] == "end").then(|| (prompt.text.clone(), object["tokens"].as_array().unwrap().clone()))
+    };
+    let (prompt, tokens) = prompts.iter().find_map(ends).expect("one of the texts ends within 200 tokens");
+    let n = tokens.len() + 5;
+    let object = run(&prompt, &["-n", &n.to_string(), "--ignore-end"]);
+    let longer = object["tokens"].as_array().unwrap();
+    assert_eq!((object["stop"].as_str(), longer.len()), (Some("length"), n));
+    assert_eq!(longer[..tokens.len()], tokens[..]);
+}
+
+#[test]
 fn the_tools_do_their_jobs() {
     let folder = tempfile::tempdir().unwrap();
     let out = |args: &[&str]| foretoken(repository(), args).succeeds().out.clone();

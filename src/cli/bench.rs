@@ -4,6 +4,8 @@
 //! configuration, one right after the other and in an order that rotates, so that a machine that
 //! warms up or is busy meanwhile treats them alike; [`crate::report`] compares within such a group.
 
+mod synthetic;
+
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -33,10 +35,13 @@ use foretoken_drafter::{Drafter, Host, Law, Shape, Token};
 /// end, so that all have the same length. The table goes to stdout, progress to stderr.
 #[derive(clap::Args)]
 pub struct Bench {
-    /// Configuration files (TOML); they must agree on [target] and [sampling].
+    /// Configuration files (TOML); they must agree on `[target]` and `[sampling]`.
     #[arg(required = true, value_name = "CONFIG")]
     configs: Vec<PathBuf>,
     /// Prompts: JSON lines {"id", "kind", "prompt"}, plain text, or a folder of .jsonl files.
+    ///
+    /// The files of MT-bench, Spec-Bench (question.jsonl: kind is the category, and of several turns the first is the
+    /// prompt) and HumanEval (HumanEval.jsonl, unpacked: kind `code`) are read as they are.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_FOLDER")]
     prompts: Vec<PathBuf>,
     /// Use only the first prompts of each kind.
@@ -60,6 +65,11 @@ pub struct Bench {
     /// Fixes the random choices of the first repeat; the next ones count up [default: 0].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Run every configuration once more with each guess accepted at this rate by dice, to price the engine itself.
+    ///
+    /// Such output is no model's and is labelled so. Drafters that keep texts for later runs are refused.
+    #[arg(long, value_name = "RATE", value_parser = synthetic::rate)]
+    synthetic: Option<f64>,
     /// Print one JSON object with every run instead of the table.
     #[arg(long)]
     json: bool,
@@ -84,6 +94,7 @@ impl Bench {
             set: Vec::new(),
             temperature: Some(temperature),
             seed: None,
+            synthetic: None,
             json: false,
         }
     }
@@ -114,6 +125,7 @@ impl Bench {
         registry: &'a Registry,
     ) -> Result<(Comparison, LlamaHost<'a>, Vec<Vec<Token>>), Failure> {
         self.check_alike(setups)?;
+        self.check_synthetic(setups)?;
         let prompts = prompts::read(&self.prompts).map_err(|e| Failure::Input(e.to_string()))?;
         let prompts = prompts::first_of_each_kind(prompts, self.prompts_per_kind.unwrap_or(usize::MAX));
         if prompts.is_empty() {
@@ -135,7 +147,7 @@ impl Bench {
         };
         let runs = self.run_all(&mut bench, &tokens)?;
         let comparison = Comparison {
-            methods: bench.methods.into_iter().map(|m| Method { name: m.name, about: m.about }).collect(),
+            methods: bench.methods.into_iter().map(Loaded::into_method).collect(),
             prompts,
             runs,
             greedy: setups[0].sampling.is_greedy(),
@@ -171,6 +183,17 @@ impl Bench {
         Ok(())
     }
 
+    fn check_synthetic(&self, setups: &[Setup]) -> Result<(), Failure> {
+        let keeps = |(setup, _): &(&Setup, &PathBuf)| self.synthetic.is_some() && synthetic::is_kept(setup);
+        match setups.iter().zip(&self.configs).find(keeps) {
+            None => Ok(()),
+            Some((_, config)) => Err(Failure::Input(format!(
+                "{}: --synthetic would put text that is no model's into the drafter's `history`; turn that off",
+                config.display(),
+            ))),
+        }
+    }
+
     fn tokenise(&self, prompts: &[Prompt], host: &LlamaHost<'_>) -> Result<Vec<Vec<Token>>, Failure> {
         let n_ctx = host.context_options().n_ctx;
         let checked = |prompt: &Prompt| {
@@ -193,32 +216,20 @@ impl Bench {
         let plain = Loaded {
             name: "none".to_owned(),
             about: "plain decoding".to_owned(),
+            synthetic: None,
             drafter: None,
             shape: PLAIN,
             control: None,
         };
         let mut methods = vec![plain];
-        for (setup, config) in setups.iter().zip(&self.configs) {
-            host.set_base(&setup.base);
-            let blame = |e: Failure| blamed(e, &config.display().to_string());
-            let drafter = host.build(&setup.drafter.kind, &setup.drafter.settings).map_err(|e| blame(e.into()))?;
-            let stem = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let is_taken = methods.iter().any(|m| m.name == stem);
-            let name = if is_taken { config.display().to_string() } else { stem };
-            let control = (setup.adaptive && setup.drafter.kind != "none").then(|| {
-                let threads = Threads::new(Arc::new(host.threads().clone()), host.context_options().threads);
-                Control::new().with_threads(match setup.target.threads {
-                    Some(_) => threads,
-                    None => threads.explore(None),
-                })
-            });
-            methods.push(Loaded {
-                name,
-                about: describe(setup),
-                drafter: Some(drafter),
-                shape: host.shape(setup),
-                control,
-            });
+        for rate in std::iter::once(None).chain(self.synthetic.map(Some)) {
+            for (setup, config) in setups.iter().zip(&self.configs) {
+                let mut method = load(setup, config, rate, host)?;
+                if methods.iter().any(|m| m.name == method.name) {
+                    method.name = named(&config.to_string_lossy(), rate);
+                }
+                methods.push(method);
+            }
         }
         Ok(methods)
     }
@@ -270,11 +281,14 @@ impl Bench {
         let (llama_cpp, cpu_features) = crate::llama::version();
         let s = &setups[0].sampling;
         let method = |(i, method): (usize, &Method)| {
-            let setup = i.checked_sub(1).map(|i| &setups[i]);
+            // Plain decoding, every configuration, and every configuration again if they were synthetic too.
+            let config = i.checked_sub(1).map(|i| i % setups.len());
+            let setup = config.map(|i| &setups[i]);
             let mut rows = comparison.rows(i);
             JsonMethod {
                 name: method.name.clone(),
-                file: i.checked_sub(1).map(|i| file_name(&self.configs[i])),
+                file: config.map(|i| file_name(&self.configs[i])),
+                synthetic: method.synthetic,
                 drafter: setup.map_or("none".to_owned(), |s| s.drafter.kind.clone()),
                 settings: setup.map_or(serde_json::Value::Null, |s| settings(&s.drafter.settings)),
                 shape: setup.map(|s| {
@@ -331,10 +345,43 @@ impl Bench {
 struct Loaded {
     name: String,
     about: String,
+    synthetic: Option<f64>,
     drafter: Option<Box<dyn Drafter>>,
     shape: Shape,
     /// Kept from text to text, as in a program that generates many.
     control: Option<Control>,
+}
+
+/// A configuration with a drafter of its own, whose guesses dice accept if there is a rate.
+fn load(setup: &Setup, config: &Path, rate: Option<f64>, host: &mut LlamaHost<'_>) -> Result<Loaded, Failure> {
+    host.set_base(&setup.base);
+    let blame = |e: Failure| blamed(e, &config.display().to_string());
+    let drafter = host.build(&setup.drafter.kind, &setup.drafter.settings).map_err(|e| blame(e.into()))?;
+    let control = (setup.adaptive && setup.drafter.kind != "none").then(|| {
+        let threads = Threads::new(Arc::new(host.threads().clone()), host.context_options().threads);
+        Control::new().with_threads(match setup.target.threads {
+            Some(_) => threads,
+            None => threads.explore(None),
+        })
+    });
+    Ok(Loaded {
+        name: named(&config.file_stem().unwrap_or_default().to_string_lossy(), rate),
+        about: rate.map_or_else(|| describe(setup), |rate| synthetic::about(rate, &describe(setup))),
+        synthetic: rate,
+        drafter: Some(drafter),
+        shape: host.shape(setup),
+        control,
+    })
+}
+
+fn named(config: &str, rate: Option<f64>) -> String {
+    format!("{config}{}", if rate.is_some() { "-synthetic" } else { "" })
+}
+
+impl Loaded {
+    fn into_method(self) -> Method {
+        Method { name: self.name, about: self.about, synthetic: self.synthetic }
+    }
 }
 
 const PLAIN: Shape = Shape { max_nodes: 0, depth: 0, width: 1 };
@@ -356,6 +403,7 @@ impl Runner {
         self.engine.set_drafter(chosen.drafter.take());
         self.engine.set_shape(chosen.shape);
         self.engine.set_control(chosen.control.take());
+        self.engine.set_verifier(chosen.synthetic.map(synthetic::verifier));
         self.engine.forget();
         self.engine.reseed(self.seed.wrapping_add(repeat as u64));
         let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: true };
@@ -484,6 +532,7 @@ struct JsonPrompt {
 struct JsonMethod {
     name: String,
     file: Option<String>,
+    synthetic: Option<f64>,
     drafter: String,
     settings: serde_json::Value,
     shape: Option<serde_json::Value>,

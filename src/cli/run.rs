@@ -40,6 +40,9 @@ pub struct Run {
     /// End the text where this appears (may be repeated).
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// Go on past the tokens that end a text, up to `-n` tokens: for measuring speed.
+    #[arg(long)]
+    ignore_end: bool,
     /// Print one JSON object instead of the text.
     #[arg(long)]
     json: bool,
@@ -164,7 +167,7 @@ impl Run {
         vocabulary: &dyn crate::text::Vocabulary,
         prompt: &[Token],
     ) -> Result<Generation, Failure> {
-        let limits = Limits { max_tokens: self.max_tokens, stop: self.stop.clone(), ignore_end: false };
+        let limits = Limits { max_tokens: self.max_tokens, stop: self.stop.clone(), ignore_end: self.ignore_end };
         let interrupt = super::progress::interrupt();
         let mut out = std::io::stdout().lock();
         let mut failed = None;
