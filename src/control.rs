@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foretoken_drafter::{Guess, NodeId, Pace, Shape, TokenTree};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cost::{CostCurve, DraftCost};
 use crate::stats::{Prediction, Round};
@@ -90,6 +90,13 @@ struct Planned {
     draft_seconds: f64,
 }
 
+/// What was learnt of a drafter.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Habits {
+    draft: DraftCost,
+    survival: Survival,
+}
+
 /// What control made of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -111,6 +118,17 @@ impl Control {
     pub fn with_curve(mut self, curve: &CostCurve) -> Control {
         self.curve = curve.as_a_beginning();
         self
+    }
+
+    /// Begin with what was learnt of the drafter earlier.
+    pub fn with_habits(mut self, habits: Habits) -> Control {
+        (self.draft, self.survival) = (habits.draft, habits.survival.as_a_beginning());
+        self
+    }
+
+    /// What was learned of the drafter, to be stored.
+    pub fn habits(&self) -> Habits {
+        Habits { draft: self.draft.clone(), survival: self.survival.clone() }
     }
 
     /// Choose the number of threads too.

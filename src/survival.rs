@@ -16,27 +16,31 @@
 use std::collections::VecDeque;
 
 use foretoken_drafter::{Guess, NodeId, TokenTree};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Calibrates the beliefs of one drafter.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Survival {
     parts: Vec<Part>,
     /// How often the likeliest child of an accepted node was accepted, by depth, where a draft model grew the tree.
     typical: [Ratio; DEPTHS],
+    #[serde(skip)]
     round: u64,
+    #[serde(skip)]
     score: Score,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Part {
     kinds: [Kind; 2],
+    #[serde(skip)]
     recent: VecDeque<Recent>,
+    #[serde(skip)]
     shift: f64,
 }
 
 /// Fixed or drawn.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Kind {
     bins: [Bin; BINS],
     depths: [Bin; DEPTHS],
@@ -46,7 +50,7 @@ struct Kind {
 
 /// Decayed sums over guesses: how many, accepted, and of the estimate to be corrected: a logit in `Kind::bins`, a
 /// probability in `Kind::depths`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Bin {
     n: f64,
     accepted: f64,
@@ -60,7 +64,7 @@ struct Recent {
     round: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Ratio {
     n: f64,
     accepted: f64,
@@ -127,6 +131,18 @@ impl Survival {
             part.recent.clear();
             part.shift = 0.0;
         }
+    }
+
+    /// The same estimates, on half the evidence: for those that were stored. Another time brings other texts.
+    pub fn as_a_beginning(&self) -> Survival {
+        let mut survival = Survival { round: 0, score: Score::default(), ..self.clone() };
+        survival.start();
+        let kinds = survival.parts.iter_mut().flat_map(|part| &mut part.kinds);
+        kinds.flat_map(|kind| kind.bins.iter_mut().chain(&mut kind.depths)).for_each(|bin| bin.fade(STORED));
+        for ratio in &mut survival.typical {
+            (ratio.n, ratio.accepted) = (ratio.n * STORED, ratio.accepted * STORED);
+        }
+        survival
     }
 
     /// A round without evidence: what is recent becomes less so.
@@ -326,6 +342,9 @@ const DEPTH_TRIALS: f64 = 24.0;
 const OFFSET: f64 = 0.5;
 const SLOPE: f64 = 8.0;
 
+/// What stored evidence counts for.
+const STORED: f64 = 0.5;
+
 /// Most guesses in the shift, and the rounds after which one counts half.
 const RECENT: usize = 48;
 const RECENT_ROUNDS: f64 = 32.0;
@@ -418,6 +437,18 @@ mod tests {
         assert!(of(&survival, 0.8, 1) < 0.75, "{}", of(&survival, 0.8, 1));
         survival.start();
         assert!(of(&survival, 0.8, 1) > 0.8, "and forgotten with the text");
+    }
+
+    #[test]
+    fn what_was_stored_is_a_beginning() {
+        let learnt = taught(1000, 9, &|u| u, &|b, d| b * b / d as f64);
+        let stored: Survival = serde_json::from_str(&serde_json::to_string(&learnt).unwrap()).unwrap();
+        let next = stored.as_a_beginning();
+        for (b, depth) in [(0.3, 1), (0.8, 1), (0.8, 3)] {
+            let (before, after) = (of(&learnt, b, depth), of(&next, b, depth));
+            assert!((before - after).abs() < (b - after).abs(), "{b} at {depth}: {before} became {after}");
+        }
+        assert_eq!(next.calibration().guesses, 0, "its own judgement begins anew");
     }
 
     #[test]

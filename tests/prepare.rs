@@ -105,8 +105,8 @@ fn without_a_configuration_whatever_there_is_drafts() {
     let notes = errors(&output);
     assert!(notes.contains("drafter auto") && notes.contains("model draft.gguf, found beside the target"), "{notes}");
     assert!(notes.lines().any(|line| line.starts_with("round: ")), "{notes}");
-    let curves = std::fs::read_dir(folder.path().join("cache/curves")).unwrap().count();
-    assert_eq!(curves, 1, "what was learnt is kept");
+    let learnt = std::fs::read_dir(folder.path().join("cache/learnt")).unwrap().count();
+    assert_eq!(learnt, 1, "what was learnt is kept");
     std::fs::create_dir(folder.path().join("alone")).unwrap();
     let alone = folder.path().join("alone/target.gguf");
     std::fs::copy("models/target.gguf", &alone).unwrap();

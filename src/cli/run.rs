@@ -10,8 +10,8 @@ use crate::chat;
 use crate::config::{Draft, Setup};
 use crate::engine::{Engine, Observer};
 use crate::generate::{generate, Generation, Limits, Stop};
-use crate::llama::curves;
 use crate::llama::host::{warnings, LlamaHost};
+use crate::llama::learnt;
 use crate::llama::model::Model;
 use crate::registry::Registry;
 use crate::stats::{Round, Summary};
@@ -134,7 +134,8 @@ impl Run {
         }
         let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;
         if let Some(control) = engine.control() {
-            curves::store(&host, control);
+            learnt::store_machine(&host, control);
+            learnt::store_habits(&host, &setup, control);
         }
         if self.json {
             return print_json(&setup, &generation);

@@ -12,8 +12,8 @@ use super::{note, Failure};
 use crate::config::{Draft, Setup};
 use crate::control::Control;
 use crate::llama::context::{default_threads, Context, ContextOptions};
-use crate::llama::curves;
 use crate::llama::host::LlamaHost;
+use crate::llama::learnt;
 use crate::llama::probe::cost_curve;
 use crate::llama::scorer::Scorer;
 use crate::prompts;
@@ -110,7 +110,7 @@ impl Tune {
         let mut control = Control::new();
         let points: Vec<(usize, Duration)> = curve.iter().enumerate().map(|(i, &time)| (i + 1, time)).collect();
         (0..REPEATS).for_each(|_| control.seed(text.len(), &points));
-        curves::store(&host, &control);
+        learnt::store_machine(&host, &control);
         Ok((threads, curve))
     }
 

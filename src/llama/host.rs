@@ -17,7 +17,7 @@ use super::model::{LoadOptions, Model};
 use super::padded::Padded;
 use super::scorer::Scorer;
 use super::threads::ThreadCount;
-use super::{cpu, curves, memory, model, LlamaError};
+use super::{cpu, learnt, memory, model, LlamaError};
 use crate::config::{Setup, TargetSetup, MAX_THREADS};
 use crate::control::Control;
 use crate::engine::Engine;
@@ -149,7 +149,7 @@ impl<'a> LlamaHost<'a> {
 
     /// Control over how much is drafted and with how many threads, beginning with what earlier runs learned.
     pub fn control(&self, setup: &Setup) -> Control {
-        let learnt = curves::load(self).unwrap_or_default();
+        let learnt = learnt::machine(self).unwrap_or_default();
         let threads = Threads::new(Arc::new(self.threads.clone()), self.context.threads);
         let threads = match setup.target.threads {
             Some(_) => threads,
@@ -159,7 +159,11 @@ impl<'a> LlamaHost<'a> {
             Some(step) => threads.expect(step),
             None => threads,
         };
-        Control::new().with_curve(&learnt.curve).with_threads(threads)
+        let control = Control::new().with_curve(&learnt.curve).with_threads(threads);
+        match learnt::habits(self, setup) {
+            Some(habits) => control.with_habits(habits),
+            None => control,
+        }
     }
 
     /// The engine that `setup` describes: a fresh context of the target, and its drafter.

@@ -10,7 +10,6 @@ pub mod beside;
 pub mod cache;
 pub mod context;
 pub mod cpu;
-pub mod curves;
 pub mod derive;
 pub mod exit;
 #[cfg(test)]
@@ -18,6 +17,7 @@ mod gguf_tests;
 pub mod heads;
 pub mod hidden;
 pub mod host;
+pub mod learnt;
 mod log;
 pub mod memory;
 pub mod model;

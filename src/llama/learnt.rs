@@ -1,0 +1,107 @@
+//! What control learnt, kept for the next run in small files in the cache folder: of the machine, one per target, number
+//! of threads, KV type and build; and of a drafter that drafts for this target, how right it tends to be and what it
+//! costs. Neither holds a word of any text. It is a beginning, not a truth: control goes on learning from every round.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::derive::{cache_folder, content};
+use super::host::LlamaHost;
+use super::version;
+use crate::config::Setup;
+use crate::control::{Control, Habits};
+use crate::cost::CostCurve;
+use crate::threads::Threads;
+use foretoken_drafter::Law;
+
+/// What is kept of the machine.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Machine {
+    /// T(n) of the target.
+    pub curve: CostCurve,
+    /// The number of threads that was found best, if others were tried.
+    pub threads: Option<usize>,
+    /// The least seconds that a plain step ever took.
+    pub step: Option<f64>,
+}
+
+/// What was last learnt of the host's target; `None` if nothing was, or nothing that can be read.
+pub fn machine(host: &LlamaHost<'_>) -> Option<Machine> {
+    read(&machine_file(host)?)
+}
+
+/// What was last learnt of the drafter of `setup`, likewise.
+pub fn habits(host: &LlamaHost<'_>, setup: &Setup) -> Option<Habits> {
+    read(&habits_file(host, setup)?)
+}
+
+/// Keep what `control` learnt of the machine for the next run. That it cannot be kept is no reason to fail.
+pub fn store_machine(host: &LlamaHost<'_>, control: &Control) {
+    let threads = control.threads();
+    let learnt = Machine {
+        curve: control.curve().clone(),
+        threads: threads.and_then(Threads::found),
+        step: threads.and_then(Threads::record),
+    };
+    let _ = machine_file(host).and_then(|path| write(&path, &learnt));
+}
+
+/// Keep what `control` learnt of the drafter of `setup`, likewise.
+pub fn store_habits(host: &LlamaHost<'_>, setup: &Setup, control: &Control) {
+    let _ = habits_file(host, setup).and_then(|path| write(&path, &control.habits()));
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+fn write(path: &Path, value: &impl Serialize) -> Option<()> {
+    let folder = path.parent()?;
+    std::fs::create_dir_all(folder).ok()?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).ok()?;
+    file.write_all(&serde_json::to_vec(value).ok()?).ok()?;
+    file.persist(path).ok().map(drop)
+}
+
+fn machine_file(host: &LlamaHost<'_>) -> Option<PathBuf> {
+    let options = host.context_options();
+    let (llama_cpp, features) = version();
+    let build = hash(&format!(
+        "{} {llama_cpp} {features} {:?} {:?}",
+        env!("CARGO_PKG_VERSION"),
+        options.type_k,
+        options.flash_attention
+    ));
+    Some(folder().join(format!("{}-{}-threads-{build:016x}.json", target(host)?, options.threads)))
+}
+
+fn habits_file(host: &LlamaHost<'_>, setup: &Setup) -> Option<PathBuf> {
+    let base = std::path::absolute(&setup.base).ok()?;
+    let drafter = hash(&format!(
+        "{} {} {} {} {}",
+        env!("CARGO_PKG_VERSION"),
+        base.display(),
+        setup.drafter.kind,
+        setup.drafter.settings,
+        setup.sampling.is_greedy(),
+    ));
+    Some(folder().join(format!("{}-{}-{drafter:016x}.json", target(host)?, setup.drafter.kind)))
+}
+
+fn folder() -> PathBuf {
+    cache_folder().join("learnt")
+}
+
+/// The target's name and content.
+fn target(host: &LlamaHost<'_>) -> Option<String> {
+    let path = host.model().path();
+    Some(format!("{}-{:016x}", path.file_stem()?.to_string_lossy(), content(path).ok()?))
+}
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
