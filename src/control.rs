@@ -181,7 +181,7 @@ impl Control {
     /// The round went like this.
     pub fn learn(&mut self, tree: &TokenTree, accepted: &[NodeId], round: &Round) {
         let Some(planned) = self.round.take() else { return };
-        let (draft, total) = (round.draft.as_secs_f64(), round.total.as_secs_f64());
+        let (draft, total) = ((round.draft + round.cache).as_secs_f64(), round.total.as_secs_f64());
         let nodes = tree.len();
         let called = planned.schedule.is_some();
         self.notice_surprise(&planned, nodes, total - draft);

@@ -71,13 +71,19 @@ pub struct Row {
     pub worst: Option<(String, f64)>,
     /// Median tokens/s; overall, the geometric mean over kinds.
     pub tokens_per_second: Option<f64>,
+    /// Median seconds from the prompt to the first token, prefill included.
+    pub time_to_first_token_s: Option<f64>,
     /// Sums and rates over all runs.
     pub summary: Summary,
-    /// Percent of decoding time in the drafter, in verify passes, and elsewhere.
+    /// Percent of decoding time in which drafts were made; with the four that follow, 100.
     pub draft_percent: Option<f64>,
-    /// See `draft_percent`.
+    /// Percent in verifying passes.
     pub verify_percent: Option<f64>,
-    /// See `draft_percent`.
+    /// Percent in which rows became laws and verdicts were decided.
+    pub sampling_percent: Option<f64>,
+    /// Percent in which drafters took note of what became final.
+    pub cache_percent: Option<f64>,
+    /// Percent in none of these parts.
     pub other_percent: Option<f64>,
     /// What a round costs, in plain steps.
     pub round_cost: Option<RoundCost>,
@@ -90,9 +96,9 @@ pub struct Row {
 /// Cost of a mean round over the cost of a mean plain step on the same prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RoundCost {
-    /// Drafting.
+    /// Drafting, and taking note of what became final.
     pub draft: f64,
-    /// Drafting one node.
+    /// The same for one node.
     pub draft_per_node: Option<f64>,
     /// The pass of the target.
     pub verify: f64,
@@ -171,6 +177,7 @@ impl Comparison {
         let sum = sum(&runs);
         let decode = sum.decode.as_secs_f64();
         let percent = |time: std::time::Duration| (decode > 0.0).then(|| 100.0 * time.as_secs_f64() / decode);
+        let firsts: Vec<f64> = runs.iter().map(|r| r.stats.time_to_first_token()).collect();
         let mut cycling: Vec<usize> = runs.iter().filter(|r| ends_in_cycle(&r.tokens)).map(|r| r.prompt).collect();
         cycling.sort_unstable();
         cycling.dedup();
@@ -185,8 +192,11 @@ impl Comparison {
             slower: self.slower(method, &kinds),
             worst: self.by_prompt(method, &kinds).into_iter().min_by(|a, b| a.1.total_cmp(&b.1)),
             tokens_per_second: speeds.and_then(|s| geometric_mean(&s)),
+            time_to_first_token_s: median(&firsts),
             draft_percent: percent(sum.draft),
             verify_percent: percent(sum.verify),
+            sampling_percent: percent(sum.sampling),
+            cache_percent: percent(sum.cache),
             other_percent: percent(sum.other()),
             round_cost: self.round_cost(&sum, kind),
             differing: self.greedy.then(|| runs.iter().filter(|r| self.differs_at(r).is_some()).count()),
@@ -240,12 +250,12 @@ impl Comparison {
         }
         let per_round = |time: std::time::Duration, of: &Stats| time.as_secs_f64() / of.rounds as f64;
         let step = per_round(plain.decode, &plain);
-        let draft = per_round(sum.draft, sum) / step;
+        let draft = per_round(sum.draft + sum.cache, sum) / step;
         Some(RoundCost {
             draft,
             draft_per_node: (sum.drafted > 0).then(|| draft * sum.rounds as f64 / sum.drafted as f64),
             verify: per_round(sum.verify, sum) / step,
-            other: per_round(sum.other(), sum) / step,
+            other: per_round(sum.sampling + sum.other(), sum) / step,
             pass_tokens: 1.0 + sum.drafted as f64 / sum.rounds as f64,
             pass_ratio: per_round(sum.verify, sum) / per_round(plain.verify, &plain),
         })
@@ -264,6 +274,7 @@ impl Comparison {
         lines.extend(self.row_without_cycles(method).as_ref().map(line));
         if let Some(overall) = rows.last().filter(|_| method > 0) {
             lines.extend(positions(overall));
+            lines.extend(split(overall));
             lines.extend(extremes(overall));
             lines.extend(self.difference(method));
         }
@@ -285,11 +296,12 @@ const BOOTSTRAP_SEED: u64 = 1;
 const WIDTH: usize = 110;
 
 const HEADER: &str = "  kind        ratio  quartiles   95 % range  tokens/s  rate length  \
-                      draft verify other%  plain differs cycling";
+                      draft verify  rest%  plain differs cycling";
 
 fn line(row: &Row) -> String {
     let number = |x: Option<f64>, digits: usize| x.map_or("-".to_owned(), |x| format!("{x:.digits$}"));
     let range = |r: Option<(f64, f64)>| r.map_or("-".to_owned(), |(a, b)| format!("{a:.2}-{b:.2}"));
+    let rest = row.draft_percent.zip(row.verify_percent).map(|(draft, verify)| 100.0 - draft - verify);
     format!(
         "  {:<10} {:>6}  {:<11} {:<11} {:>8} {:>5} {:>6}  {:>5} {:>6} {:>6}  {:>5} {:>7} {:>7}",
         shortened(&row.kind, 10),
@@ -301,7 +313,7 @@ fn line(row: &Row) -> String {
         number(row.summary.mean_acceptance_length, 2),
         number(row.draft_percent, 0),
         number(row.verify_percent, 0),
-        number(row.other_percent, 0),
+        number(rest, 0),
         row.summary.plain_rounds,
         row.differing.map_or("-".to_owned(), |n| n.to_string()),
         row.cycling,
@@ -313,6 +325,16 @@ fn positions(overall: &Row) -> Option<String> {
     let shown: Vec<String> = rates.iter().take(14).map(|rate| format!("{rate:.2}")).collect();
     let more = if rates.len() > shown.len() { " …" } else { "" };
     (!shown.is_empty()).then(|| format!("  acceptance by position: {}{more}", shown.join(" ")))
+}
+
+/// Where the time of decoding went, and how long it took to begin.
+fn split(overall: &Row) -> Option<String> {
+    let r = overall;
+    let parts = [r.draft_percent?, r.verify_percent?, r.sampling_percent?, r.cache_percent?, r.other_percent?];
+    let named = ["draft", "verify", "sampling", "cache", "other"].iter().zip(parts);
+    let named: Vec<String> = named.map(|(name, part)| format!("{name} {part:.1}")).collect();
+    let first = 1000.0 * r.time_to_first_token_s?;
+    Some(format!("  time in %: {}; first token after {first:.0} ms", named.join(", ")))
 }
 
 /// How a method does at its worst, and what the user waits for.
@@ -399,8 +421,10 @@ mod tests {
             depth: drafted,
             accepted,
             ending: Ending::Recovered,
-            draft: Duration::from_millis(if drafted > 0 { total_ms / 4 } else { 0 }),
+            draft: Duration::from_millis(if drafted > 0 { total_ms / 5 } else { 0 }),
             score: Duration::from_millis(total_ms / 2),
+            sampling: Duration::from_millis(total_ms / 10),
+            cache: Duration::from_millis(if drafted > 0 { total_ms / 20 } else { 0 }),
             total: Duration::from_millis(total_ms),
             predicted: None,
         }
@@ -441,12 +465,12 @@ mod tests {
         assert_eq!((rows[2].slower, rows[0].slower), (Some(0.5), Some(0.0)));
         assert_eq!(rows[2].worst, Some(("b".to_owned(), 0.5)));
         assert_eq!(rows[2].wall_ratio, Some(1.0), "no prefill here");
+        assert_eq!(rows[2].time_to_first_token_s, Some(0.2), "of each run, not of their sum");
         assert_eq!(rows[2].ratio_quartiles, Some((0.5, 2.0)));
         assert!((rows[0].tokens_per_second.unwrap() - 20.0).abs() < 1e-9);
-        assert_eq!(
-            (rows[0].draft_percent, rows[0].verify_percent, rows[0].other_percent),
-            (Some(25.0), Some(50.0), Some(25.0))
-        );
+        let r = &rows[0];
+        let split = [r.draft_percent, r.verify_percent, r.sampling_percent, r.cache_percent, r.other_percent];
+        assert_eq!(split, [20.0, 50.0, 10.0, 5.0, 15.0].map(Some));
         assert_eq!(rows.iter().map(|r| r.differing).collect::<Vec<_>>(), [Some(0), Some(2), Some(2)]);
         assert_eq!(comparison().differs_at(&comparison().runs[3]), Some(2));
         let cost = rows[1].round_cost.unwrap();

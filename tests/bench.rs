@@ -54,8 +54,10 @@ fn counts_and_ratios_add_up() {
         assert_eq!(number(&run["generated_tokens"]), 12.0, "{run}");
         assert!(number(&run["accepted"]) <= number(&run["drafted"]), "{run}");
         assert_eq!(number(&run["accepted"]) + number(&run["rounds"]), 12.0, "each round adds one: {run}");
-        let parts = number(&run["draft_s"]) + number(&run["verify_s"]) + number(&run["other_s"]);
+        let parts: f64 =
+            ["draft", "verify", "sampling", "cache", "other"].map(|p| number(&run[&format!("{p}_s")])).iter().sum();
         assert!((parts - number(&run["decode_s"])).abs() < 1e-6, "{run}");
+        rounds_by_nodes_add_up(run);
         let same = |r: &&Value| r["prompt"] == run["prompt"] && r["repeat"] == run["repeat"] && r["config"] == "none";
         let plain = runs.iter().find(same).expect("every run has its plain one");
         let ratio = number(&run["tokens_per_second"]) / number(&plain["tokens_per_second"]);
@@ -73,6 +75,19 @@ fn counts_and_ratios_add_up() {
         let interval = array(&overall["ratio_interval_95"]);
         assert!(number(&interval[0]) <= number(&interval[1]));
     }
+}
+
+/// The rounds by their nodes are all rounds, with all tokens and all the time of drafts and passes.
+fn rounds_by_nodes_add_up(run: &Value) {
+    let sum = |of: &dyn Fn(&Value) -> f64| array(&run["by_nodes"]).iter().map(of).sum::<f64>();
+    let of_all = |key: &'static str| sum(&|n: &Value| number(&n[key]) * number(&n["rounds"]));
+    assert_eq!(sum(&|n| number(&n["rounds"])), number(&run["rounds"]), "{run}");
+    assert_eq!(sum(&|n| number(&n["tokens"])), number(&run["generated_tokens"]), "{run}");
+    assert_eq!(of_all("nodes"), number(&run["drafted"]), "{run}");
+    assert!((of_all("pass_s") - number(&run["verify_s"])).abs() < 1e-6, "{run}");
+    assert!((of_all("draft_s") - number(&run["draft_s"])).abs() < 1e-6, "{run}");
+    let reached: f64 = array(&run["reached_by_position"]).iter().map(number).sum();
+    assert!((reached * number(&run["rounds"]) - number(&run["accepted"])).abs() < 1e-6, "{run}");
 }
 
 #[test]
