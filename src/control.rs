@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foretoken_drafter::{Guess, NodeId, Pace, Shape, TokenTree};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cost::{CostCurve, DraftCost};
 use crate::stats::{Prediction, Round};
@@ -87,7 +87,7 @@ struct Planned {
 }
 
 /// What control made of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Rounds by the number of nodes scored, root not counted.
     pub choices: Vec<usize>,

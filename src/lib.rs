@@ -34,6 +34,7 @@
 //! * [`prompts`]: Which texts does a benchmark continue?
 //! * [`report`]: What did a comparison with plain decoding find?
 //! * [`spread`]: How far are its medians to be trusted?
+//! * [`machine`]: What does the machine tell of itself, and of what a run took?
 //! * [`config`]: What did the user write, and what does it mean?
 //! * [`registry`]: Which drafters are there? The only list.
 //! * [`map`]: How is a file read in place?
@@ -161,6 +162,7 @@ pub mod heads;
 #[cfg(feature = "llama")]
 #[allow(unsafe_code)]
 pub mod llama;
+pub mod machine;
 #[allow(unsafe_code)]
 pub mod map;
 pub mod prompts;

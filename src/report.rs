@@ -6,11 +6,12 @@
 //! shown like wins and explained: a round is worth the tokens it yields and costs so many plain steps.
 
 use foretoken_drafter::Token;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::control;
 use crate::prompts::Prompt;
 use crate::spread::{geometric_mean, interval, median, quartiles, Kind};
-use crate::stats::{Stats, Summary};
+use crate::stats::{OfNodes, Stats, Summary};
 
 /// A finished comparison. Method 0 is plain decoding, the others are the configurations.
 pub struct Comparison {
@@ -31,10 +32,12 @@ pub struct Method {
     pub name: String,
     /// Drafter and budget.
     pub about: String,
+    /// Whether control decides how much of the budget is used.
+    pub is_adaptive: bool,
 }
 
 /// One text.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Index of the method.
     pub method: usize,
@@ -46,6 +49,17 @@ pub struct Run {
     pub tokens: Vec<Token>,
     /// What the rounds added up to.
     pub stats: Stats,
+    /// Energy that the machine counted meanwhile, prefill included.
+    pub joules: Option<f64>,
+    /// What control had learned and decided by its end, since the method's first run in the same process.
+    pub control: Option<control::Report>,
+}
+
+impl Run {
+    /// Energy for each token, prefill included.
+    pub fn joules_per_token(&self) -> Option<f64> {
+        per_token(self.joules?, self.stats.generated_tokens)
+    }
 }
 
 /// What a method did on one kind of text, or overall. Rates that nothing was measured for are `null`.
@@ -73,6 +87,8 @@ pub struct Row {
     pub tokens_per_second: Option<f64>,
     /// Median seconds from the prompt to the first token, prefill included.
     pub time_to_first_token_s: Option<f64>,
+    /// Energy for each token, prefill included.
+    pub joules_per_token: Option<f64>,
     /// Sums and rates over all runs.
     pub summary: Summary,
     /// Percent of decoding time in which drafts were made; with the four that follow, 100.
@@ -149,6 +165,11 @@ impl Comparison {
         Some(run.stats.tokens_per_second()? / self.plain(run)?.stats.tokens_per_second()?)
     }
 
+    /// What a method's control made of its runs, as of the last one; `None` if nothing was controlled.
+    pub fn control(&self, method: usize) -> Option<&control::Report> {
+        self.runs.iter().rfind(|run| run.method == method)?.control.as_ref()
+    }
+
     fn plain(&self, run: &Run) -> Option<&Run> {
         self.runs.iter().find(|r| r.method == 0 && r.prompt == run.prompt && r.repeat == run.repeat)
     }
@@ -193,6 +214,11 @@ impl Comparison {
             worst: self.by_prompt(method, &kinds).into_iter().min_by(|a, b| a.1.total_cmp(&b.1)),
             tokens_per_second: speeds.and_then(|s| geometric_mean(&s)),
             time_to_first_token_s: median(&firsts),
+            joules_per_token: runs
+                .iter()
+                .map(|r| r.joules)
+                .sum::<Option<f64>>()
+                .and_then(|all| per_token(all, sum.generated_tokens)),
             draft_percent: percent(sum.draft),
             verify_percent: percent(sum.verify),
             sampling_percent: percent(sum.sampling),
@@ -268,13 +294,15 @@ impl Comparison {
 
     fn section(&self, method: usize) -> String {
         let rows = self.rows(method);
-        let Method { name, about } = &self.methods[method];
+        let Method { name, about, .. } = &self.methods[method];
         let mut lines = vec![shortened(&format!("{name}: {about}"), WIDTH), HEADER.to_owned()];
         lines.extend(rows.iter().map(line));
         lines.extend(self.row_without_cycles(method).as_ref().map(line));
         if let Some(overall) = rows.last().filter(|_| method > 0) {
             lines.extend(positions(overall));
+            lines.extend(choices(overall));
             lines.extend(split(overall));
+            lines.extend(energy(overall));
             lines.extend(extremes(overall));
             lines.extend(self.difference(method));
         }
@@ -327,6 +355,18 @@ fn positions(overall: &Row) -> Option<String> {
     (!shown.is_empty()).then(|| format!("  acceptance by position: {}{more}", shown.join(" ")))
 }
 
+/// The commonest numbers of nodes, how often each was verified and what its pass took.
+fn choices(overall: &Row) -> Option<String> {
+    let mut chosen = overall.summary.by_nodes.clone();
+    chosen.sort_by_key(|of| std::cmp::Reverse(of.rounds));
+    chosen.truncate(6);
+    chosen.sort_by_key(|of| of.nodes);
+    let share = |rounds: usize| 100.0 * rounds as f64 / overall.summary.rounds as f64;
+    let of = |of: &OfNodes| format!("{}: {:.0} {:.1}", of.nodes, share(of.rounds), 1000.0 * of.pass_s);
+    let shown: Vec<String> = chosen.iter().map(of).collect();
+    (!shown.is_empty()).then(|| format!("  nodes verified, % of rounds and ms of their pass: {}", shown.join(", ")))
+}
+
 /// Where the time of decoding went, and how long it took to begin.
 fn split(overall: &Row) -> Option<String> {
     let r = overall;
@@ -335,6 +375,11 @@ fn split(overall: &Row) -> Option<String> {
     let named: Vec<String> = named.map(|(name, part)| format!("{name} {part:.1}")).collect();
     let first = 1000.0 * r.time_to_first_token_s?;
     Some(format!("  time in %: {}; first token after {first:.0} ms", named.join(", ")))
+}
+
+fn energy(overall: &Row) -> Option<String> {
+    let joules = overall.joules_per_token?;
+    Some(format!("  {joules:.2} J/token, with the prompt's share and whatever else ran on the processors"))
 }
 
 /// How a method does at its worst, and what the user waits for.
@@ -373,6 +418,10 @@ fn sum(runs: &[&Run]) -> Stats {
     let mut sum = Stats::default();
     runs.iter().for_each(|run| sum.merge(&run.stats));
     sum
+}
+
+fn per_token(joules: f64, tokens: usize) -> Option<f64> {
+    (tokens > 0).then(|| joules / tokens as f64)
 }
 
 fn shortened(text: &str, width: usize) -> String {
@@ -434,13 +483,13 @@ mod tests {
         let mut stats = Stats::default();
         stats.generated_tokens = tokens.len();
         rounds.iter().for_each(|r| stats.add(r));
-        Run { method, prompt, repeat, tokens, stats }
+        Run { method, prompt, repeat, tokens, stats, joules: Some(2.0), control: None }
     }
 
     /// Two prompts of two kinds; the second method halves the time of one and doubles the other's.
     fn comparison() -> Comparison {
         let prompt = |id: &str, kind: &str| Prompt { id: id.to_owned(), kind: kind.to_owned(), text: "x".to_owned() };
-        let method = |name: &str| Method { name: name.to_owned(), about: "a test".to_owned() };
+        let method = |name: &str| Method { name: name.to_owned(), about: "a test".to_owned(), is_adaptive: false };
         let mut runs = Vec::new();
         for repeat in 0..2 {
             for prompt in 0..2 {
@@ -465,6 +514,7 @@ mod tests {
         assert_eq!((rows[2].slower, rows[0].slower), (Some(0.5), Some(0.0)));
         assert_eq!(rows[2].worst, Some(("b".to_owned(), 0.5)));
         assert_eq!(rows[2].wall_ratio, Some(1.0), "no prefill here");
+        assert_eq!((rows[2].joules_per_token, comparison().runs[0].joules_per_token()), (Some(0.5), Some(0.5)));
         assert_eq!(rows[2].time_to_first_token_s, Some(0.2), "of each run, not of their sum");
         assert_eq!(rows[2].ratio_quartiles, Some((0.5, 2.0)));
         assert!((rows[0].tokens_per_second.unwrap() - 20.0).abs() < 1e-9);
@@ -496,6 +546,8 @@ mod tests {
         let table = comparison().table();
         assert!(table.lines().all(|l| l.chars().count() <= WIDTH), "{table}");
         assert!(table.contains("2 of 4 greedy texts leave plain text, the first at token 2"), "{table}");
+        assert!(table.contains("  0.50 J/token"), "{table}");
+        assert!(table.contains("% of rounds and ms of their pass: 1: 80 100.0, 4: 20 100.0\n"), "{table}");
         let loss = "difficul…: 1.00 tokens a round (rate 0.00) cost 2.00 plain steps: draft 0.50, T(2.0)/T(1) 2.00";
         assert!(table.contains(loss), "{table}");
         assert!(!table.contains("easy: "), "{table}");

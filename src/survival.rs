@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 
 use foretoken_drafter::{Guess, NodeId, TokenTree};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Calibrates the beliefs of one drafter.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +67,7 @@ struct Ratio {
 }
 
 /// How well the estimates were calibrated, over everything that could be checked.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Guesses whose parent was accepted.
     pub guesses: usize,

@@ -91,6 +91,34 @@ fn rounds_by_nodes_add_up(run: &Value) {
 }
 
 #[test]
+fn control_memory_and_energy_are_reported() {
+    let fixed = ["configs/model.toml", "configs/auto.toml", "--set", "speculation.adaptive=false"];
+    let report = json(&[&fixed[..], &SMALL].concat());
+    assert!(array(&report["configs"]).iter().all(|c| c["control"].is_null()), "nothing was controlled");
+
+    let adaptive = ["configs/model.toml", "configs/auto.toml", "--set", "speculation.adaptive=true"];
+    let report = json(&[&adaptive[..], &SMALL].concat());
+    assert!(report["configs"][0]["control"].is_null(), "plain decoding is not controlled");
+    for config in &array(&report["configs"])[1..] {
+        let control = &config["control"];
+        let rounds: f64 = array(&control["choices"]).iter().map(number).sum();
+        assert!(rounds >= number(&config["overall"]["summary"]["rounds"]), "all rounds and a first text: {config}");
+        assert!(array(&control["curve"]).iter().all(|point| number(&point[1]) > 0.0), "{config}");
+        let guesses: f64 = array(&control["calibration"]["reliability"]).iter().map(|tenth| number(&tenth[0])).sum();
+        assert_eq!(guesses, number(&control["calibration"]["guesses"]), "{config}");
+    }
+    if cfg!(target_os = "linux") {
+        let memory = &report["memory"];
+        assert!(number(&memory["peak_rss_bytes"]) >= number(&memory["rss_anon_bytes"]), "{memory}");
+        assert!(number(&memory["rss_anon_bytes"]) > 0.0, "{memory}");
+    }
+    for run in array(&report["runs"]) {
+        let of_all = run["joules"].as_f64().map(|joules| joules / number(&run["generated_tokens"]));
+        assert_eq!(run["joules_per_token"].as_f64(), of_all, "{run}");
+    }
+}
+
+#[test]
 fn the_report_names_files_but_no_folders() {
     let absolute = root().join("configs/model.toml");
     let report = json(&[&[absolute.to_str().unwrap()][..], &SMALL].concat());

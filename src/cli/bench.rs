@@ -4,25 +4,26 @@
 //! configuration, one right after the other and in an order that rotates, so that a machine that
 //! warms up or is busy meanwhile treats them alike; [`crate::report`] compares within such a group.
 
+mod json;
+
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use serde::Serialize;
-
 use super::run::{describe, Overrides};
 use super::{note, Failure};
-use crate::config::{Setup, TargetSetup};
+use crate::config::Setup;
 use crate::control::Control;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 use crate::generate::{generate, Generation, Limits};
 use crate::llama::host::{warnings, LlamaHost};
 use crate::llama::model::Model;
+use crate::machine::{self, EnergyMeter, Memory};
 use crate::prompts::{self, Prompt};
 use crate::registry::Registry;
-use crate::report::{ends_in_cycle, Comparison, Method, Row, Run};
-use crate::stats::Summary;
+use crate::report::{Comparison, Method, Run};
 use foretoken_drafter::{Drafter, Host, Law, Shape, Token};
+use json::{file_name, Conditions, Config};
 
 /// Compare configurations with plain decoding.
 ///
@@ -86,57 +87,66 @@ impl Bench {
     }
 
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
-        let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
-        let (comparison, host, tokens) = self.compare(&setups, registry)?;
+        let done = self.compare(registry)?;
         let mut out = std::io::stdout().lock();
         if self.json {
-            let report = self.json(&comparison, &setups, &host, &tokens);
+            let report = json::report(&done, self.repeats);
             let line = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
             writeln!(out, "{line}")?;
         } else {
-            writeln!(out, "{}\n\n{}", self.headline(&comparison, &setups[0], &host), comparison.table())?;
+            writeln!(out, "{}\n\n{}", done.headline, done.comparison.table())?;
         }
         Ok(())
     }
 
     /// Run everything, for whoever looks at the result.
     pub fn comparison(&self, registry: &Registry) -> Result<Comparison, Failure> {
-        let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
-        Ok(self.compare(&setups, registry)?.0)
+        Ok(self.compare(registry)?.comparison)
     }
 
-    fn compare<'a>(
-        &self,
-        setups: &[Setup],
-        registry: &'a Registry,
-    ) -> Result<(Comparison, LlamaHost<'a>, Vec<Vec<Token>>), Failure> {
-        self.check_alike(setups)?;
-        let prompts = prompts::read(&self.prompts).map_err(|e| Failure::Input(e.to_string()))?;
-        let prompts = prompts::first_of_each_kind(prompts, self.prompts_per_kind.unwrap_or(usize::MAX));
-        if prompts.is_empty() {
-            return Err(Failure::Input("no prompts to run: give --prompts a file that has some".to_owned()));
-        }
-        let setup = roomiest(setups);
+    fn compare(&self, registry: &Registry) -> Result<Done, Failure> {
+        let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
+        self.check_alike(&setups)?;
+        let prompts = self.read_prompts()?;
+        let setup = roomiest(&setups);
         for warning in warnings(&setup)? {
             note(format!("warning: {warning}"));
         }
         let mut host = LlamaHost::load(&setup, registry)?;
         let tokens = self.tokenise(&prompts, &host)?;
+        let loaded = self.methods(&setups, &mut host)?;
+        let methods: Vec<Method> = loaded.iter().map(|loaded| loaded.method.clone()).collect();
+        let conditions = Conditions::of(self, &setups[0], &host, &prompts, &tokens);
+        let configs = self.describe_configs(&methods, &setups);
         let mut bench = Runner {
-            methods: self.methods(setups, &mut host)?,
+            methods: loaded,
             vocabulary: host.model().clone(),
             engine: Engine::new(Box::new(host.open_target()?), None, setups[0].sampling.clone(), PLAIN, setups[0].seed),
             max_tokens: self.max_tokens as usize,
             seed: setups[0].seed,
+            energy: EnergyMeter::of_this_machine(),
         };
         let runs = self.run_all(&mut bench, &tokens)?;
-        let comparison = Comparison {
-            methods: bench.methods.into_iter().map(|m| Method { name: m.name, about: m.about }).collect(),
-            prompts,
-            runs,
-            greedy: setups[0].sampling.is_greedy(),
-        };
-        Ok((comparison, host, tokens))
+        // While caches and models are still there.
+        let memory = machine::memory();
+        let comparison = Comparison { methods, prompts, runs, greedy: setups[0].sampling.is_greedy() };
+        let headline = self.headline(&comparison, &setups[0], &host);
+        Ok(Done { comparison, conditions, configs, memory, headline })
+    }
+
+    fn read_prompts(&self) -> Result<Vec<Prompt>, Failure> {
+        let prompts = prompts::read(&self.prompts).map_err(|e| Failure::Input(e.to_string()))?;
+        let prompts = prompts::first_of_each_kind(prompts, self.prompts_per_kind.unwrap_or(usize::MAX));
+        match prompts.is_empty() {
+            true => Err(Failure::Input("no prompts to run: give --prompts a file that has some".to_owned())),
+            false => Ok(prompts),
+        }
+    }
+
+    fn describe_configs(&self, methods: &[Method], setups: &[Setup]) -> Vec<Config> {
+        let of = |(method, (file, setup)): (&Method, (&PathBuf, &Setup))| Config::of(&method.name, file, setup);
+        let configured = methods.iter().skip(1).zip(self.configs.iter().zip(setups)).map(of);
+        std::iter::once(Config::plain(&methods[0].name)).chain(configured).collect()
     }
 
     fn setup(&self, config: &Path) -> Result<Setup, Failure> {
@@ -186,23 +196,19 @@ impl Bench {
     }
 
     fn methods(&self, setups: &[Setup], host: &mut LlamaHost<'_>) -> Result<Vec<Loaded>, Failure> {
-        let plain = Loaded {
-            name: "none".to_owned(),
-            about: "plain decoding".to_owned(),
-            drafter: None,
-            shape: PLAIN,
-            control: None,
-        };
-        let mut methods = vec![plain];
+        let method = |name: String, about, is_adaptive| Method { name, about, is_adaptive };
+        let plain = method("none".to_owned(), "plain decoding".to_owned(), false);
+        let mut methods = vec![Loaded { method: plain, drafter: None, shape: PLAIN, control: None }];
         for (setup, config) in setups.iter().zip(&self.configs) {
             host.set_base(&setup.base);
             let blame = |e: Failure| blamed(e, &config.display().to_string());
             let drafter = host.build(&setup.drafter.kind, &setup.drafter.settings).map_err(|e| blame(e.into()))?;
             let stem = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let is_taken = methods.iter().any(|m| m.name == stem);
+            let is_taken = methods.iter().any(|m| m.method.name == stem);
             let name = if is_taken { config.display().to_string() } else { stem };
             let control = (setup.adaptive && setup.drafter.kind != "none").then(Control::new);
-            methods.push(Loaded { name, about: describe(setup), drafter: Some(drafter), shape: setup.shape, control });
+            let method = method(name, describe(setup), control.is_some());
+            methods.push(Loaded { method, drafter: Some(drafter), shape: setup.shape, control });
         }
         Ok(methods)
     }
@@ -211,7 +217,7 @@ impl Bench {
         let (n, repeats) = (bench.methods.len(), self.repeats as usize);
         // Buffers grow and pages are read at first use; that is nobody's speed.
         for method in 0..n {
-            bench.run(method, &tokens[0], 0)?;
+            bench.run(method, 0, &tokens[0], 0)?;
         }
         let mut progress = Progress::new(n * tokens.len() * repeats);
         let mut runs = Vec::new();
@@ -219,9 +225,8 @@ impl Bench {
             for (prompt, text) in tokens.iter().enumerate() {
                 for turn in 0..n {
                     let method = (turn + repeat + prompt) % n;
-                    progress.next(&bench.methods[method].name);
-                    let Generation { tokens, stats, .. } = bench.run(method, text, repeat)?;
-                    runs.push(Run { method, prompt, repeat, tokens, stats });
+                    progress.next(&bench.methods[method].method.name);
+                    runs.push(bench.run(method, prompt, text, repeat)?);
                 }
             }
         }
@@ -243,78 +248,20 @@ impl Bench {
             self.repeats,
         )
     }
+}
 
-    fn json(
-        &self,
-        comparison: &Comparison,
-        setups: &[Setup],
-        host: &LlamaHost<'_>,
-        tokens: &[Vec<Token>],
-    ) -> impl Serialize {
-        let (llama_cpp, cpu_features) = crate::llama::version();
-        let s = &setups[0].sampling;
-        let method = |(i, method): (usize, &Method)| {
-            let setup = i.checked_sub(1).map(|i| &setups[i]);
-            let mut rows = comparison.rows(i);
-            JsonMethod {
-                name: method.name.clone(),
-                file: i.checked_sub(1).map(|i| file_name(&self.configs[i])),
-                drafter: setup.map_or("none".to_owned(), |s| s.drafter.kind.clone()),
-                settings: setup.map_or(serde_json::Value::Null, |s| settings(&s.drafter.settings)),
-                shape: setup.map(|s| {
-                    serde_json::json!({
-                        "max_nodes": s.shape.max_nodes, "depth": s.shape.depth, "width": s.shape.width,
-                        "adaptive": s.adaptive,
-                    })
-                }),
-                overall: rows.pop(),
-                overall_without_cycles: comparison.row_without_cycles(i),
-                kinds: rows,
-            }
-        };
-        let run = |run: &Run| JsonRun {
-            config: comparison.methods[run.method].name.clone(),
-            prompt: comparison.prompts[run.prompt].id.clone(),
-            kind: comparison.prompts[run.prompt].kind.clone(),
-            repeat: run.repeat,
-            ratio: comparison.ratio(run),
-            differs_at: comparison.differs_at(run),
-            cycling: ends_in_cycle(&run.tokens),
-            summary: run.stats.summary(),
-        };
-        let prompt = |(prompt, tokens): (&Prompt, &Vec<Token>)| JsonPrompt {
-            id: prompt.id.clone(),
-            kind: prompt.kind.clone(),
-            tokens: tokens.len(),
-        };
-        JsonReport {
-            version: env!("CARGO_PKG_VERSION"),
-            llama_cpp,
-            command: command_line(),
-            machine: serde_json::json!({
-                "os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu_name(),
-                "cores": crate::llama::context::default_threads(), "features": cpu_features,
-            }),
-            threads: host.context_options().threads,
-            target: target_settings(&setups[0].target, host),
-            sampling: serde_json::json!({
-                "temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p, "min_p": s.min_p,
-                "repeat_penalty": s.repeat_penalty, "frequency_penalty": s.frequency_penalty,
-                "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": setups[0].seed,
-            }),
-            max_tokens: self.max_tokens,
-            repeats: self.repeats,
-            prompts: comparison.prompts.iter().zip(tokens).map(prompt).collect(),
-            configs: comparison.methods.iter().enumerate().map(method).collect(),
-            runs: comparison.runs.iter().map(run).collect(),
-        }
-    }
+/// What `bench` found.
+struct Done {
+    comparison: Comparison,
+    conditions: Conditions,
+    configs: Vec<Config>,
+    memory: Option<Memory>,
+    headline: String,
 }
 
 /// Plain decoding or a configuration, ready to run.
 struct Loaded {
-    name: String,
-    about: String,
+    method: Method,
     drafter: Option<Box<dyn Drafter>>,
     shape: Shape,
     /// Kept from text to text, as in a program that generates many.
@@ -330,22 +277,33 @@ struct Runner {
     vocabulary: std::sync::Arc<Model>,
     max_tokens: usize,
     seed: u64,
+    energy: Option<EnergyMeter>,
 }
 
 impl Runner {
-    fn run(&mut self, method: usize, prompt: &[Token], repeat: usize) -> Result<Generation, Failure> {
+    /// Continue the prompt whose index and tokens are given.
+    fn run(&mut self, method: usize, prompt: usize, text: &[Token], repeat: usize) -> Result<Run, Failure> {
         let chosen = &mut self.methods[method];
         self.engine.set_drafter(chosen.drafter.take());
         self.engine.set_shape(chosen.shape);
         self.engine.set_control(chosen.control.take());
         self.engine.forget();
         self.engine.reseed(self.seed.wrapping_add(repeat as u64));
-        let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: true };
-        let never = AtomicBool::new(false);
-        let result = generate(&mut self.engine, self.vocabulary.as_ref(), prompt, &limits, &never, &mut |_| true);
+        let before = self.energy.as_ref().and_then(EnergyMeter::read);
+        let generation = self.generate(text);
+        let joules = self.energy.as_ref().zip(before).and_then(|(meter, before)| meter.joules_since(&before));
+        let control = self.engine.control().map(|control| control.report(self.engine.context().len()));
+        let chosen = &mut self.methods[method];
         chosen.drafter = self.engine.set_drafter(None);
         chosen.control = self.engine.set_control(None);
-        result.map_err(|e| blamed(e.into(), &chosen.name))
+        let Generation { tokens, stats, .. } = generation.map_err(|e| blamed(e.into(), &chosen.method.name))?;
+        Ok(Run { method, prompt, repeat, tokens, stats, joules, control })
+    }
+
+    fn generate(&mut self, text: &[Token]) -> Result<Generation, EngineError> {
+        let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: true };
+        let never = AtomicBool::new(false);
+        generate(&mut self.engine, self.vocabulary.as_ref(), text, &limits, &never, &mut |_| true)
     }
 }
 
@@ -436,98 +394,4 @@ impl Drop for Progress {
             eprint!("\r\x1b[K");
         }
     }
-}
-
-#[derive(Serialize)]
-struct JsonReport {
-    version: &'static str,
-    llama_cpp: String,
-    command: Vec<String>,
-    machine: serde_json::Value,
-    threads: usize,
-    target: serde_json::Value,
-    sampling: serde_json::Value,
-    max_tokens: u32,
-    repeats: u32,
-    prompts: Vec<JsonPrompt>,
-    configs: Vec<JsonMethod>,
-    runs: Vec<JsonRun>,
-}
-
-#[derive(Serialize)]
-struct JsonPrompt {
-    id: String,
-    kind: String,
-    tokens: usize,
-}
-
-#[derive(Serialize)]
-struct JsonMethod {
-    name: String,
-    file: Option<String>,
-    drafter: String,
-    settings: serde_json::Value,
-    shape: Option<serde_json::Value>,
-    overall: Option<Row>,
-    overall_without_cycles: Option<Row>,
-    kinds: Vec<Row>,
-}
-
-#[derive(Serialize)]
-struct JsonRun {
-    config: String,
-    prompt: String,
-    kind: String,
-    repeat: usize,
-    ratio: Option<f64>,
-    differs_at: Option<usize>,
-    cycling: bool,
-    #[serde(flatten)]
-    summary: Summary,
-}
-
-fn target_settings(t: &TargetSetup, host: &LlamaHost<'_>) -> serde_json::Value {
-    serde_json::json!({
-        "model": file_name(&t.model), "context": host.context_options().n_ctx, "gpu_layers": t.gpu_layers,
-        "device": t.device, "mmap": t.mmap, "mlock": t.mlock, "repack": t.repack,
-        "kv_type": format!("{:?}", t.kv_type).to_lowercase(), "flash_attention": t.flash_attention,
-    })
-}
-
-/// A drafter's settings as JSON, paths cut to their file names: a report says nothing of anyone's disk.
-fn settings(toml: &str) -> serde_json::Value {
-    fn cut(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::String(text) if Path::new(text.as_str()).extension().is_some() => {
-                *text = file_name(Path::new(text.as_str()));
-            }
-            serde_json::Value::Array(values) => values.iter_mut().for_each(cut),
-            serde_json::Value::Object(values) => values.values_mut().for_each(cut),
-            _ => {}
-        }
-    }
-    let table: toml::Table = toml.parse().unwrap_or_default();
-    let mut value = serde_json::to_value(table).unwrap_or_default();
-    cut(&mut value);
-    value
-}
-
-/// The command as typed; absolute paths cut to their file names.
-fn command_line() -> Vec<String> {
-    let name = |(i, word): (usize, String)| match Path::new(&word) {
-        path if i == 0 || path.is_absolute() => file_name(path),
-        _ => word,
-    };
-    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).enumerate().map(name).collect()
-}
-
-/// The processor's name where the system tells it (Linux).
-fn cpu_name() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
