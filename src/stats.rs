@@ -44,7 +44,7 @@ pub struct Prediction {
     pub seconds: f64,
 }
 
-/// Sums over rounds. Written down and read again they are the same, but for the last digit of what was predicted.
+/// Sums over rounds. Written down and read again they are the same.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// Tokens of the prompt.
@@ -414,7 +414,8 @@ mod tests {
         let mut stats = Stats { prompt_tokens: 3, generated_tokens: 7, ..Stats::default() };
         stats.prefill = Duration::from_nanos(1_234_567_891);
         let odd = Round { total: Duration::from_nanos(33_333_333), ..round(2, 2, 1) };
-        let predicted = Round { predicted: Some(Prediction { tokens: 1.5, seconds: 0.25 }), ..round(4, 4, 3) };
+        let predicted =
+            Round { predicted: Some(Prediction { tokens: 1.1, seconds: 0.9635240911549233 }), ..round(4, 4, 3) };
         [odd, predicted, round(0, 0, 0)].iter().for_each(|r| stats.add(r));
         let text = serde_json::to_string(&stats).unwrap();
         assert_eq!(serde_json::from_str::<Stats>(&text).unwrap(), stats, "{text}");

@@ -1,7 +1,7 @@
 //! Level 5: `foretoken bench` on the bundled models. What it counts must add up; times are not tested.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -9,11 +9,15 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn bench(arguments: &[&str]) -> Output {
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
     command.current_dir(root()).env("OMP_WAIT_POLICY", "passive");
     command.arg("bench").args(arguments).args(["--set", "target.threads=1"]);
-    command.output().expect("the program starts")
+    command
+}
+
+fn bench(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the program starts")
 }
 
 fn json(arguments: &[&str]) -> Value {
@@ -32,16 +36,20 @@ fn error(arguments: &[&str]) -> String {
     text
 }
 
-const SMALL: [&str; 8] = [
+const SMALL: [&str; 6] = [
     "--prompts",
     "benches/prompts/code.jsonl",
     "benches/prompts/records.jsonl",
-    "--prompts-per-kind",
-    "1",
-    "--repeats",
-    "2",
+    "--prompts-per-kind=1",
+    "--repeats=2",
     "-n12",
 ];
+
+/// The same words but for one.
+fn changed<'a>(arguments: &[&'a str], from: &str, to: &'a str) -> Vec<&'a str> {
+    assert!(arguments.contains(&from));
+    arguments.iter().map(|&word| if word == from { to } else { word }).collect()
+}
 
 #[test]
 fn counts_and_ratios_add_up() {
@@ -146,6 +154,116 @@ fn sampled_texts_need_not_agree() {
 }
 
 #[test]
+fn csv_has_a_line_for_every_run_with_the_numbers_of_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs.csv");
+    std::fs::write(&file, "what stood there before\n".repeat(1000)).unwrap();
+    let csv = ["configs/ngram.toml", "--temperature", "0.5", "--csv", file.to_str().unwrap()];
+    let report = json(&[&csv[..], &SMALL].concat());
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    assert_eq!(lines.clone().count(), array(&report["runs"]).len());
+    for (line, run) in lines.zip(array(&report["runs"])) {
+        assert_eq!(line.len(), head.len(), "{line:?}");
+        for (&name, field) in head.iter().zip(line) {
+            let value = run.get(name).unwrap_or_else(|| panic!("the report has no {name}"));
+            let expected = if value.is_null() { String::new() } else { value.to_string().replace('"', "") };
+            assert_eq!(field, expected, "{name}");
+        }
+    }
+    let absent = folder.path().join("absent/runs.csv");
+    let why = error(&[&["configs/ngram.toml", "--csv", absent.to_str().unwrap()][..], &SMALL].concat());
+    assert!(why.contains("runs.csv") && why.contains("give --csv another name"), "{why}");
+}
+
+#[test]
+fn a_comparison_goes_on_from_its_raw_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("raw.jsonl");
+    let arguments =
+        [&["configs/model.toml", "configs/auto.toml", "--raw", file.to_str().unwrap()][..], &SMALL].concat();
+    let first = json(&arguments);
+    let whole = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(whole.lines().count(), 1 + 3 * 2 * 2, "a head, and configs, prompts, repeats");
+    assert!(!whole.contains(root().to_str().unwrap()), "it says nothing of anyone's disk");
+
+    // All is there: nothing runs, and the report is computed from the file.
+    let again = json(&arguments);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+    assert_eq!(without_own(again), without_own(first.clone()));
+
+    // Broken off within the sixth run.
+    let half: String = whole.lines().take(6).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&file, format!("{half}{}", &whole.lines().nth(6).unwrap()[..40])).unwrap();
+    let resumed = json(&arguments);
+    let rest = std::fs::read_to_string(&file).unwrap();
+    assert!(rest.starts_with(&half) && rest.lines().count() == whole.lines().count(), "{rest}");
+    assert_eq!(array(&resumed["runs"]).len(), array(&first["runs"]).len());
+    assert_eq!(array(&resumed["runs"])[..3], array(&first["runs"])[..3], "a group with its plain run is as it was");
+
+    // One repeat of two: the other stays in the file.
+    let fewer = json(&changed(&arguments, "--repeats=2", "--repeats=1"));
+    assert_eq!(array(&fewer["runs"]).len(), 6);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), rest);
+}
+
+#[test]
+fn raw_data_of_another_comparison_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("raw.jsonl");
+    let arguments = [&["configs/ngram.toml", "--raw", file.to_str().unwrap()][..], &SMALL].concat();
+    let refused = |arguments: &[&str]| {
+        let before = std::fs::read(&file).unwrap();
+        let why = error(arguments);
+        assert_eq!(std::fs::read(&file).unwrap(), before, "the file stays as it is: {why}");
+        assert!(why.contains("raw.jsonl") && why.contains("give --raw another name"), "{why}");
+        why
+    };
+    let refused_with = |more: &[&str]| refused(&[&arguments[..], more].concat());
+    std::fs::write(&file, "notes of mine").unwrap();
+    assert!(refused(&arguments).contains("is no file of raw data"));
+    std::fs::write(&file, "{\"notes\": 1}\n").unwrap();
+    assert!(refused(&arguments).contains("is no file of raw data"));
+
+    std::fs::remove_file(&file).unwrap();
+    json(&arguments);
+    assert!(refused_with(&["--temperature=0.5"]).contains("there `sampling.temperature` is 0.0, here it is 0.5"));
+    assert!(refused(&changed(&arguments, "-n12", "-n11")).contains("there `max_tokens` is 12, here it is 11"));
+    assert!(refused_with(&["--set", "drafter.min_match=3"]).contains("there `configs[1].settings.min_match` is"));
+    assert!(refused_with(&["--prompts", "benches/prompts/story.jsonl"]).contains("there `prompts[2]` is null, here"));
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let last = whole.lines().last().unwrap().to_owned();
+    std::fs::write(&file, format!("{whole}{last}\n")).unwrap();
+    assert!(refused(&arguments).contains("that run is there already"));
+    std::fs::write(&file, whole.replace("\"method\":1", "\"method\":7")).unwrap();
+    assert!(refused(&arguments).contains("no such configuration or prompt"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_after_the_present_run_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("raw.jsonl");
+    let arguments = [&["configs/ngram.toml", "--raw", file.to_str().unwrap()][..], &SMALL].concat();
+    let mut command = command(&changed(&arguments, "--repeats=2", "--repeats=100000"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = || std::fs::read_to_string(&file).map_or(0, |text| text.matches('\n').count());
+    while lines() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "it has not ended yet");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(std::fs::read_to_string(&file).unwrap().ends_with('\n'), "the present run came to its end");
+    let said = format!("interrupted after {} of 400000 runs; the same command goes on from ", lines() - 1);
+    assert!(errors.contains(&said), "{errors}");
+    assert_eq!(array(&json(&arguments)["runs"]).len(), 8);
+}
+
+#[test]
 fn wrong_input_is_one_line() {
     let folder = std::env::temp_dir().join(format!("foretoken-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -168,6 +286,12 @@ fn wrong_input_is_one_line() {
     assert!(with(&[&plain, "--set", "target.context=20"]).contains("lower -n or raise target.context"));
     assert!(error(&[&plain, "--prompts", folder.to_str().unwrap()]).contains("a folder needs .jsonl files"));
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A report without what is of its own process.
+fn without_own(mut report: Value) -> Value {
+    report["memory"].take();
+    report
 }
 
 fn array(value: &Value) -> &Vec<Value> {

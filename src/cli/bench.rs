@@ -4,14 +4,16 @@
 //! configuration, one right after the other and in an order that rotates, so that a machine that
 //! warms up or is busy meanwhile treats them alike; [`crate::report`] compares within such a group.
 
+mod csv;
 mod json;
+mod raw;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::run::{describe, Overrides};
-use super::{note, Failure};
+use super::{note, progress, Failure};
 use crate::config::Setup;
 use crate::control::Control;
 use crate::engine::{Engine, EngineError};
@@ -22,8 +24,10 @@ use crate::machine::{self, EnergyMeter, Memory};
 use crate::prompts::{self, Prompt};
 use crate::registry::Registry;
 use crate::report::{Comparison, Method, Run};
+use csv::Csv;
 use foretoken_drafter::{Drafter, Host, Law, Shape, Token};
 use json::{file_name, Conditions, Config};
+use raw::Raw;
 
 /// Compare configurations with plain decoding.
 ///
@@ -61,6 +65,15 @@ pub struct Bench {
     /// Print one JSON object with every run instead of the table.
     #[arg(long)]
     json: bool,
+    /// Write every run as a line of this CSV file, too.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Keep every run in this file (JSON lines) as it ends, and go on from what is in it.
+    ///
+    /// The file must be of the same comparison; only --repeats may differ, and what is there beyond them is left out.
+    /// Ctrl-C then ends after the present run. What control had learned of a method is not kept: it begins anew.
+    #[arg(long, value_name = "FILE")]
+    raw: Option<PathBuf>,
 }
 
 impl Bench {
@@ -83,14 +96,20 @@ impl Bench {
             temperature: Some(temperature),
             seed: None,
             json: false,
+            csv: None,
+            raw: None,
         }
     }
 
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
+        let csv = self.csv.as_deref().map(Csv::open).transpose()?;
         let done = self.compare(registry)?;
+        let report = json::report(&done, self.repeats);
+        if let Some(csv) = csv {
+            csv.write(report.runs())?;
+        }
         let mut out = std::io::stdout().lock();
         if self.json {
-            let report = json::report(&done, self.repeats);
             let line = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
             writeln!(out, "{line}")?;
         } else {
@@ -126,7 +145,8 @@ impl Bench {
             seed: setups[0].seed,
             energy: EnergyMeter::of_this_machine(),
         };
-        let runs = self.run_all(&mut bench, &tokens)?;
+        let kept = self.kept(&conditions, &configs)?;
+        let runs = self.run_all(&mut bench, &tokens, kept)?;
         // While caches and models are still there.
         let memory = machine::memory();
         let comparison = Comparison { methods, prompts, runs, greedy: setups[0].sampling.is_greedy() };
@@ -213,24 +233,33 @@ impl Bench {
         Ok(methods)
     }
 
-    fn run_all(&self, bench: &mut Runner, tokens: &[Vec<Token>]) -> Result<Vec<Run>, Failure> {
-        let (n, repeats) = (bench.methods.len(), self.repeats as usize);
-        // Buffers grow and pages are read at first use; that is nobody's speed.
-        for method in 0..n {
-            bench.run(method, 0, &tokens[0], 0)?;
+    /// What is there of this comparison already.
+    fn kept(&self, conditions: &Conditions, configs: &[Config]) -> Result<Kept, Failure> {
+        let Some(path) = &self.raw else { return Ok(Kept { raw: None, runs: Vec::new() }) };
+        let (raw, mut runs) = Raw::open(path, conditions, configs)?;
+        runs.retain(|run| run.repeat < self.repeats as usize);
+        Ok(Kept { raw: Some(raw), runs })
+    }
+
+    fn run_all(&self, bench: &mut Runner, tokens: &[Vec<Token>], mut kept: Kept) -> Result<Vec<Run>, Failure> {
+        let all = schedule(bench.methods.len(), tokens.len(), self.repeats as usize);
+        let left: Vec<Place> = all.iter().copied().filter(|&place| !kept.has(place)).collect();
+        let interrupted = kept.raw.is_some().then(progress::interrupt);
+        if !left.is_empty() {
+            bench.warm_up(&tokens[0])?;
         }
-        let mut progress = Progress::new(n * tokens.len() * repeats);
-        let mut runs = Vec::new();
-        for repeat in 0..repeats {
-            for (prompt, text) in tokens.iter().enumerate() {
-                for turn in 0..n {
-                    let method = (turn + repeat + prompt) % n;
-                    progress.next(&bench.methods[method].method.name);
-                    runs.push(bench.run(method, prompt, text, repeat)?);
-                }
+        let bar = progress::begin(String::new(), all.len());
+        bar.set_position(kept.runs.len() as u64);
+        bar.reset_eta();
+        for Place { method, prompt, repeat } in left {
+            if interrupted.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                return Err(kept.broken_off(all.len()));
             }
+            bar.set_message(bench.methods[method].method.name.clone());
+            kept.push(bench.run(method, prompt, &tokens[prompt], repeat)?)?;
+            bar.inc(1);
         }
-        Ok(runs)
+        Ok(kept.runs)
     }
 
     fn headline(&self, comparison: &Comparison, setup: &Setup, host: &LlamaHost<'_>) -> String {
@@ -259,6 +288,48 @@ struct Done {
     headline: String,
 }
 
+/// The runs so far, and the file that has them too.
+struct Kept {
+    raw: Option<Raw>,
+    runs: Vec<Run>,
+}
+
+impl Kept {
+    fn has(&self, place: Place) -> bool {
+        self.runs.iter().any(|run| Place { method: run.method, prompt: run.prompt, repeat: run.repeat } == place)
+    }
+
+    fn push(&mut self, run: Run) -> Result<(), Failure> {
+        if let Some(raw) = &mut self.raw {
+            raw.keep(&run)?;
+        }
+        self.runs.push(run);
+        Ok(())
+    }
+
+    fn broken_off(&self, all: usize) -> Failure {
+        let path = self.raw.as_ref().map_or(Path::new(""), Raw::path).display();
+        let done = self.runs.len();
+        Failure::Running(format!("interrupted after {done} of {all} runs; the same command goes on from {path}"))
+    }
+}
+
+/// Which run of all.
+#[derive(Clone, Copy, PartialEq)]
+struct Place {
+    method: usize,
+    prompt: usize,
+    repeat: usize,
+}
+
+/// All runs in their order: the methods one right after the other, each time another one first.
+fn schedule(methods: usize, prompts: usize, repeats: usize) -> Vec<Place> {
+    let groups = (0..repeats).flat_map(|repeat| (0..prompts).map(move |prompt| (prompt, repeat)));
+    let turns = groups.flat_map(|group| (0..methods).map(move |turn| (turn, group)));
+    let place = |(turn, (prompt, repeat))| Place { method: (turn + repeat + prompt) % methods, prompt, repeat };
+    turns.map(place).collect()
+}
+
 /// Plain decoding or a configuration, ready to run.
 struct Loaded {
     method: Method,
@@ -281,6 +352,11 @@ struct Runner {
 }
 
 impl Runner {
+    /// Buffers grow and pages are read at first use; that is nobody's speed.
+    fn warm_up(&mut self, text: &[Token]) -> Result<(), Failure> {
+        (0..self.methods.len()).try_for_each(|method| self.run(method, 0, text, 0).map(drop))
+    }
+
     /// Continue the prompt whose index and tokens are given.
     fn run(&mut self, method: usize, prompt: usize, text: &[Token], repeat: usize) -> Result<Run, Failure> {
         let chosen = &mut self.methods[method];
@@ -357,41 +433,5 @@ fn blamed(failure: Failure, culprit: &str) -> Failure {
         Failure::Input(message) => Failure::Input(format!("{culprit}: {message}")),
         Failure::Running(message) => Failure::Running(format!("{culprit}: {message}")),
         Failure::ClosedStdout => Failure::ClosedStdout,
-    }
-}
-
-/// A line on stderr that says how far we are; nothing if nobody watches.
-struct Progress {
-    done: usize,
-    all: usize,
-    begun: std::time::Instant,
-    shown: bool,
-}
-
-impl Progress {
-    fn new(all: usize) -> Progress {
-        Progress { done: 0, all, begun: std::time::Instant::now(), shown: std::io::stderr().is_terminal() }
-    }
-
-    fn next(&mut self, name: &str) {
-        if self.shown {
-            let left = match self.done {
-                0 => String::new(),
-                done => {
-                    let seconds = self.begun.elapsed().as_secs_f64() / done as f64 * (self.all - done) as f64;
-                    format!(", about {seconds:.0} s left")
-                }
-            };
-            eprint!("\r\x1b[Krun {} of {}{left}: {name}", self.done + 1, self.all);
-        }
-        self.done += 1;
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown {
-            eprint!("\r\x1b[K");
-        }
     }
 }

@@ -62,6 +62,13 @@ pub struct Report<'a> {
     runs: Vec<RunReport>,
 }
 
+impl Report<'_> {
+    /// Every run by itself.
+    pub fn runs(&self) -> &[RunReport] {
+        &self.runs
+    }
+}
+
 #[derive(Serialize)]
 struct MethodReport<'a> {
     #[serde(flatten)]
@@ -72,8 +79,9 @@ struct MethodReport<'a> {
     kinds: Vec<Row>,
 }
 
+/// One run.
 #[derive(Serialize)]
-struct RunReport {
+pub struct RunReport {
     config: String,
     prompt: String,
     kind: String,
@@ -97,13 +105,12 @@ pub fn report(done: &Done, repeats: u32) -> Report<'_> {
         repeats,
         memory: *memory,
         configs: configs.iter().enumerate().map(|(i, config)| method(comparison, i, config)).collect(),
-        runs: runs(comparison, conditions).collect(),
+        runs: comparison.runs.iter().map(|run| one(comparison, conditions, run)).collect(),
     }
 }
 
-/// Every run by itself.
-fn runs<'a>(comparison: &'a Comparison, conditions: &'a Conditions) -> impl Iterator<Item = RunReport> + 'a {
-    comparison.runs.iter().map(|run: &Run| RunReport {
+fn one(comparison: &Comparison, conditions: &Conditions, run: &Run) -> RunReport {
+    RunReport {
         config: comparison.methods[run.method].name.clone(),
         prompt: comparison.prompts[run.prompt].id.clone(),
         kind: comparison.prompts[run.prompt].kind.clone(),
@@ -115,7 +122,7 @@ fn runs<'a>(comparison: &'a Comparison, conditions: &'a Conditions) -> impl Iter
         joules: run.joules,
         joules_per_token: run.joules_per_token(),
         summary: run.stats.summary(),
-    })
+    }
 }
 
 fn method<'a>(comparison: &'a Comparison, method: usize, config: &'a Config) -> MethodReport<'a> {
@@ -130,6 +137,11 @@ fn method<'a>(comparison: &'a Comparison, method: usize, config: &'a Config) -> 
 }
 
 impl Conditions {
+    /// How many prompts there are.
+    pub fn prompts(&self) -> usize {
+        self.prompts.len()
+    }
+
     pub fn of(
         bench: &Bench,
         setup: &Setup,
