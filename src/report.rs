@@ -5,6 +5,8 @@
 //! repeat; the drift of a busy machine cancels there, which it does not in tokens/s. Losses are
 //! shown like wins and explained: a round is worth the tokens it yields and costs so many plain steps.
 
+mod halves;
+
 use foretoken_drafter::Token;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,8 @@ use crate::control;
 use crate::prompts::Prompt;
 use crate::spread::{geometric_mean, interval, median, quartiles, Kind};
 use crate::stats::{OfNodes, Stats, Summary};
+
+pub use halves::{AgainstBest, Rival};
 
 /// A finished comparison. Method 0 is plain decoding, the others are the configurations.
 pub struct Comparison {
@@ -109,6 +113,19 @@ pub struct Row {
     pub cycling: usize,
 }
 
+/// The ratio of a method to plain decoding on one kind of text, and how far to trust it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cell {
+    /// Name of the method.
+    pub method: String,
+    /// Kind of text.
+    pub kind: String,
+    /// Median ratio over prompts and repeats.
+    pub ratio: Option<f64>,
+    /// 95 % bootstrap interval of `ratio`.
+    pub ratio_interval_95: Option<(f64, f64)>,
+}
+
 /// Cost of a mean round over the cost of a mean plain step on the same prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RoundCost {
@@ -132,6 +149,21 @@ impl Comparison {
         let mut rows: Vec<Row> = self.kinds().iter().map(|kind| self.row(method, Some(kind))).collect();
         rows.push(self.row(method, None));
         rows
+    }
+
+    /// The ratio of every method but plain decoding on every kind of text.
+    pub fn cells(&self) -> Vec<Cell> {
+        let of = |(method, kind): (usize, &str)| {
+            let ratios = self.ratios(method, kind);
+            Cell {
+                method: self.methods[method].name.clone(),
+                kind: kind.to_owned(),
+                ratio: median(&ratios.concat()),
+                ratio_interval_95: interval(&[ratios], BOOTSTRAP_SEED),
+            }
+        };
+        let kinds = self.kinds();
+        (1..self.methods.len()).flat_map(|method| kinds.iter().map(move |&kind| (method, kind))).map(of).collect()
     }
 
     /// The overall row of a method without the prompts after which any text ends in a cycle: those flatter whoever
@@ -162,7 +194,12 @@ impl Comparison {
 
     /// Tokens/s over plain tokens/s on the same prompt in the same repeat.
     pub fn ratio(&self, run: &Run) -> Option<f64> {
-        Some(run.stats.tokens_per_second()? / self.plain(run)?.stats.tokens_per_second()?)
+        self.ratio_to(run, 0)
+    }
+
+    /// Tokens/s over those of another method on the same prompt in the same repeat.
+    fn ratio_to(&self, run: &Run, method: usize) -> Option<f64> {
+        Some(run.stats.tokens_per_second()? / self.beside(run, method)?.stats.tokens_per_second()?)
     }
 
     /// What a method's control made of its runs, as of the last one; `None` if nothing was controlled.
@@ -171,7 +208,12 @@ impl Comparison {
     }
 
     fn plain(&self, run: &Run) -> Option<&Run> {
-        self.runs.iter().find(|r| r.method == 0 && r.prompt == run.prompt && r.repeat == run.repeat)
+        self.beside(run, 0)
+    }
+
+    /// What another method did on the same prompt in the same repeat.
+    fn beside(&self, run: &Run, method: usize) -> Option<&Run> {
+        self.runs.iter().find(|r| r.method == method && r.prompt == run.prompt && r.repeat == run.repeat)
     }
 
     fn kinds(&self) -> Vec<&str> {
@@ -232,9 +274,14 @@ impl Comparison {
     }
 
     fn ratios(&self, method: usize, kind: &str) -> Kind {
+        self.by_prompts(method, kind, |run| self.ratio(run))
+    }
+
+    /// What `of` says of a method's runs on one kind of text, for each prompt of which it says anything.
+    fn by_prompts(&self, method: usize, kind: &str, of: impl Fn(&Run) -> Option<f64>) -> Kind {
         let runs = self.runs_of(method, Some(kind));
-        let of_prompt = |prompt| runs.iter().filter(|r| r.prompt == prompt).filter_map(|r| self.ratio(r)).collect();
-        (0..self.prompts.len()).map(of_prompt).filter(|ratios: &Vec<f64>| !ratios.is_empty()).collect()
+        let of_prompt = |prompt| runs.iter().filter(|r| r.prompt == prompt).filter_map(|r| of(r)).collect();
+        (0..self.prompts.len()).map(of_prompt).filter(|values: &Vec<f64>| !values.is_empty()).collect()
     }
 
     /// Each prompt with the median of its ratios.
@@ -287,9 +334,11 @@ impl Comparison {
         })
     }
 
-    /// The tables, one per method, at most 110 columns wide.
+    /// The tables, one per method and one of [`against_best`](Comparison::against_best), at most 110 columns wide.
     pub fn table(&self) -> String {
-        (0..self.methods.len()).map(|method| self.section(method)).collect::<Vec<_>>().join("\n")
+        let mut tables: Vec<String> = (0..self.methods.len()).map(|method| self.section(method)).collect();
+        tables.extend(self.against_best().as_deref().map(halves::table));
+        tables.join("\n")
     }
 
     fn section(&self, method: usize) -> String {
@@ -526,6 +575,10 @@ mod tests {
         let cost = rows[1].round_cost.unwrap();
         assert_eq!((cost.draft, cost.verify, cost.other), (0.5, 1.0, 0.5));
         assert_eq!((cost.pass_tokens, cost.pass_ratio, cost.draft_per_node), (2.0, 2.0, Some(0.5)));
+        let cells = comparison().cells();
+        let told: Vec<_> = cells.iter().map(|c| (c.method.as_str(), c.kind.as_str(), c.ratio)).collect();
+        assert_eq!(told, [("guess", "easy", Some(2.0)), ("guess", "difficult-one", Some(0.5))]);
+        assert!(cells.iter().zip(&rows).all(|(cell, row)| cell.ratio_interval_95 == row.ratio_interval_95));
         assert!(comparison().rows(0).iter().all(|r| r.ratio == Some(1.0) && r.differing == Some(0)));
     }
 

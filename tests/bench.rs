@@ -154,6 +154,41 @@ fn sampled_texts_need_not_agree() {
 }
 
 #[test]
+fn control_is_compared_with_what_could_have_been_fixed() {
+    let arguments = [&["configs/model.toml", "configs/auto.toml"][..], &SMALL].concat();
+    let report = json(&arguments);
+    let runs = array(&report["runs"]);
+    let kinds = array(&report["against_best"]);
+    assert_eq!(kinds.iter().map(|k| &k["kind"]).collect::<Vec<_>>(), ["code", "records"]);
+    for of_kind in kinds {
+        // One prompt of each kind, and two repeats: each half is one run.
+        let run = |config: &Value, repeat: u32| {
+            let wanted = |r: &&Value| r["config"] == *config && r["kind"] == of_kind["kind"] && r["repeat"] == repeat;
+            runs.iter().find(wanted).expect("the run is there")
+        };
+        let best_ratio =
+            ["none", "model"].map(|fixed| number(&run(&fixed.into(), 0)["ratio"])).into_iter().fold(0.0, f64::max);
+        assert_eq!(number(&of_kind["best_ratio"]), best_ratio, "{of_kind}");
+        assert_eq!(number(&run(&of_kind["best"], 0)["ratio"]), best_ratio, "{of_kind}");
+        let speed = |config: &Value| number(&run(config, 1)["tokens_per_second"]);
+        let rivals = array(&of_kind["methods"]);
+        assert_eq!(rivals.iter().map(|rival| &rival["method"]).collect::<Vec<_>>(), ["auto"]);
+        let ratio = speed(&rivals[0]["method"]) / speed(&of_kind["best"]);
+        assert!((number(&rivals[0]["ratio"]) - ratio).abs() < 1e-9, "{of_kind}");
+    }
+    let cells: Vec<(&Value, &Value)> = array(&report["cells"]).iter().map(|c| (&c["method"], &c["ratio"])).collect();
+    let row = |config: usize, kind: usize| &report["configs"][config]["kinds"][kind]["ratio"];
+    let names = ["model", "model", "auto", "auto"].map(Value::from);
+    let expected: Vec<_> = names.iter().zip([row(1, 0), row(1, 1), row(2, 0), row(2, 1)]).collect();
+    assert_eq!(cells, expected);
+
+    let once = json(&changed(&arguments, "--repeats=2", "--repeats=1"));
+    assert!(once["against_best"].is_null(), "one repeat has no halves");
+    let table = String::from_utf8(bench(&arguments).stdout).unwrap();
+    assert!(table.contains("adaptive methods against the best fixed one"), "{table}");
+}
+
+#[test]
 fn csv_has_a_line_for_every_run_with_the_numbers_of_the_report() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("runs.csv");

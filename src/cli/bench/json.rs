@@ -14,7 +14,7 @@ use crate::control;
 use crate::llama::host::LlamaHost;
 use crate::machine::{self, Memory};
 use crate::prompts::Prompt;
-use crate::report::{ends_in_cycle, Comparison, Row, Run};
+use crate::report::{ends_in_cycle, AgainstBest, Cell, Comparison, Row, Run};
 use crate::stats::Summary;
 use foretoken_drafter::Token;
 
@@ -59,6 +59,8 @@ pub struct Report<'a> {
     repeats: u32,
     memory: Option<Memory>,
     configs: Vec<MethodReport<'a>>,
+    cells: Vec<Cell>,
+    against_best: Option<Vec<AgainstBest>>,
     runs: Vec<RunReport>,
 }
 
@@ -105,6 +107,8 @@ pub fn report(done: &Done, repeats: u32) -> Report<'_> {
         repeats,
         memory: *memory,
         configs: configs.iter().enumerate().map(|(i, config)| method(comparison, i, config)).collect(),
+        cells: comparison.cells(),
+        against_best: comparison.against_best(),
         runs: comparison.runs.iter().map(|run| one(comparison, conditions, run)).collect(),
     }
 }
