@@ -237,6 +237,13 @@ fn a_comparison_goes_on_from_its_raw_data() {
     assert_eq!(array(&resumed["runs"]).len(), array(&first["runs"]).len());
     assert_eq!(array(&resumed["runs"])[..3], array(&first["runs"])[..3], "a group with its plain run is as it was");
 
+    // Broken off within its head.
+    let begun = folder.path().join("begun.jsonl");
+    std::fs::write(&begun, &whole[..40]).unwrap();
+    json(&changed(&arguments, file.to_str().unwrap(), begun.to_str().unwrap()));
+    let (head, begun) = (whole.lines().next().unwrap(), std::fs::read_to_string(&begun).unwrap());
+    assert!(begun.starts_with(head) && begun.lines().count() == whole.lines().count(), "{begun}");
+
     // One repeat of two: the other stays in the file.
     let fewer = json(&changed(&arguments, "--repeats=2", "--repeats=1"));
     assert_eq!(array(&fewer["runs"]).len(), 6);
@@ -263,6 +270,10 @@ fn raw_data_of_another_comparison_is_refused() {
 
     std::fs::remove_file(&file).unwrap();
     json(&arguments);
+    let in_use = std::fs::File::open(&file).unwrap();
+    in_use.lock().unwrap();
+    assert!(refused(&arguments).contains("is being written to by another bench"));
+    drop(in_use);
     assert!(refused_with(&["--temperature=0.5"]).contains("there `sampling.temperature` is 0.0, here it is 0.5"));
     assert!(refused(&changed(&arguments, "-n12", "-n11")).contains("there `max_tokens` is 12, here it is 11"));
     assert!(refused_with(&["--set", "drafter.min_match=3"]).contains("there `configs[1].settings.min_match` is"));

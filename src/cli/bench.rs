@@ -35,7 +35,7 @@ use raw::Raw;
 /// end, so that all have the same length. The table goes to stdout, progress to stderr.
 #[derive(clap::Args)]
 pub struct Bench {
-    /// Configuration files (TOML); they must agree on [target] and [sampling].
+    /// Configuration files (TOML); they must agree on target and sampling.
     #[arg(required = true, value_name = "CONFIG")]
     configs: Vec<PathBuf>,
     /// Prompts: JSON lines {"id", "kind", "prompt"}, plain text, or a folder of .jsonl files.

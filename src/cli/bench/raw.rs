@@ -2,10 +2,11 @@
 //!
 //! Its first line says under which conditions its runs were made: those of another comparison are refused, because a
 //! ratio of theirs to ours would say nothing. Every other line is a [`Run`], from which all that is reported can be
-//! computed again. A last line that was not written to its end is dropped; nothing else in the file is ever changed.
+//! computed again. A last line that was not written to its end is dropped; nothing else in the file is ever changed. One
+//! process at a time may have it open.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -34,16 +35,19 @@ impl Raw {
     /// Open or begin the file at `path`, and read the runs in it.
     pub fn open(path: &Path, conditions: &Conditions, configs: &[Config]) -> Result<(Raw, Vec<Run>), Failure> {
         let head = line(&Head { raw_data_of: "foretoken bench", conditions, configs })?;
-        let bytes = match std::fs::read(path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-            read => read.map_err(|e| wrong(path, format!("cannot be read: {e}")))?,
-        };
+        let mut file = opened(path).map_err(|e| wrong(path, format!("cannot be opened: {e}")))?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(wrong(path, "is being written to by another bench"));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|e| wrong(path, format!("cannot be read: {e}")))?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         if whole == 0 && !head.as_bytes().starts_with(&bytes) {
             return Err(wrong(path, "is no file of raw data"));
         }
         let runs = read(path, &bytes[..whole], &head, (configs.len(), conditions.prompts()))?;
-        let mut raw = Raw { file: appending(path, whole)?, path: path.to_owned() };
+        file.set_len(whole as u64).map_err(|e| wrong(path, format!("cannot be written: {e}")))?;
+        let mut raw = Raw { file, path: path.to_owned() };
         if whole == 0 {
             raw.append(&head)?;
         }
@@ -65,11 +69,8 @@ impl Raw {
     }
 }
 
-/// The file, cut to what was written to its end.
-fn appending(path: &Path, whole: usize) -> Result<File, Failure> {
-    let file = File::options().append(true).create(true).open(path);
-    let cut = file.and_then(|file| file.set_len(whole as u64).map(|()| file));
-    cut.map_err(|e| wrong(path, format!("cannot be written: {e}")))
+fn opened(path: &Path) -> std::io::Result<File> {
+    File::options().read(true).append(true).create(true).open(path)
 }
 
 /// The runs in `bytes`, which are whole lines: of so many methods and prompts, each run once.
