@@ -142,7 +142,8 @@
 //! * *round*: one draft and one verifying pass. *Plain decoding*: no speculation; a *plain* round: nothing drafted.
 //! * *acceptance rate*: accepted / drafted.
 //! * *mean acceptance length*: 1 + accepted / rounds, so the recovered or bonus token counts.
-//! * *acceptance by position*: how often the d-th token of a branch was accepted, where one was drafted.
+//! * *acceptance by position*: how often the d-th token of a branch was accepted, where one was drafted. *Reached by
+//!   position*: the same of all rounds.
 //! * *survival* of a node: the probability that the walk reaches it, as far as it can be estimated.
 //! * *cost curve* T(n): seconds to score n tree nodes, root included, in one pass.
 #![deny(unsafe_code)]

@@ -66,18 +66,25 @@ pub struct Stats {
     /// Rounds that verified n nodes, for n = 0, 1, …
     by_nodes: Vec<Alike>,
     /// Time to bring the models up to date with the prompt.
+    #[serde(with = "nanoseconds")]
     pub prefill: Duration,
     /// Time in which rounds were planned and drafts made.
+    #[serde(with = "nanoseconds")]
     pub draft: Duration,
     /// Time in the target's scoring passes.
+    #[serde(with = "nanoseconds")]
     pub verify: Duration,
     /// Time to make laws of the target's rows and to decide the verdicts.
+    #[serde(with = "nanoseconds")]
     pub sampling: Duration,
     /// Time in which drafters took note of what became final.
+    #[serde(with = "nanoseconds")]
     pub cache: Duration,
     /// Time of all rounds.
+    #[serde(with = "nanoseconds")]
     pub decode: Duration,
     /// From the end of the prompt to the first token.
+    #[serde(with = "nanoseconds")]
     first: Duration,
     /// Seconds of every round: tokens come in bursts, these are the pauses between them.
     pauses: Vec<f32>,
@@ -91,7 +98,9 @@ pub struct Stats {
 struct Alike {
     rounds: usize,
     tokens: usize,
+    #[serde(with = "nanoseconds")]
     draft: Duration,
+    #[serde(with = "nanoseconds")]
     verify: Duration,
 }
 
@@ -320,6 +329,21 @@ pub struct Summary {
     pub realised_over_predicted: Option<f64>,
 }
 
+/// A time as whole nanoseconds. So many fit into a number that no sum of times read from a file can overflow.
+mod nanoseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_nanos)
+    }
+}
+
 /// What the rounds that verified so many nodes gave and took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct OfNodes {
@@ -419,6 +443,10 @@ mod tests {
         [odd, predicted, round(0, 0, 0)].iter().for_each(|r| stats.add(r));
         let text = serde_json::to_string(&stats).unwrap();
         assert_eq!(serde_json::from_str::<Stats>(&text).unwrap(), stats, "{text}");
+        let forever = text.replace("1234567891", &u64::MAX.to_string());
+        let mut forever: Stats = serde_json::from_str(&forever).unwrap();
+        forever.merge(&forever.clone());
+        assert_eq!(forever.prefill, 2 * Duration::from_nanos(u64::MAX), "the longest times that a file can hold");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! The target is loaded once. Every prompt is continued by plain decoding and with every
 //! configuration, one right after the other and in an order that rotates, so that a machine that
-//! warms up or is busy meanwhile treats them alike; [`crate::report`] compares within such a group.
+//! warms up or is busy meanwhile treats them alike; [`crate::report`] compares within such a group. A
+//! file of [`raw`] data lets a comparison go on that was broken off; [`json`] and [`csv`] tell it to
+//! other programs.
 
 mod csv;
 mod json;

@@ -53,9 +53,9 @@ pub struct Config {
 /// All that was found.
 #[derive(Serialize)]
 pub struct Report<'a> {
-    command: Vec<String>,
     #[serde(flatten)]
     conditions: &'a Conditions,
+    command: Vec<String>,
     repeats: u32,
     memory: Option<Memory>,
     configs: Vec<MethodReport<'a>>,
@@ -102,8 +102,8 @@ pub struct RunReport {
 pub fn report(done: &Done, repeats: u32) -> Report<'_> {
     let Done { comparison, conditions, configs, memory, .. } = done;
     Report {
-        command: command_line(),
         conditions,
+        command: command_line(),
         repeats,
         memory: *memory,
         configs: configs.iter().enumerate().map(|(i, config)| method(comparison, i, config)).collect(),
