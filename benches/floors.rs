@@ -102,7 +102,12 @@ impl Floors {
                 }
             }
         }
-        let about = |way: &Way| Method { name: way.name.to_owned(), about: way.name.to_owned(), synthetic: None };
+        let about = |way: &Way| Method {
+            name: way.name.to_owned(),
+            about: way.name.to_owned(),
+            is_adaptive: false,
+            synthetic: None,
+        };
         let methods: Vec<Method> = ways.iter().map(about).collect();
         let comparison = Comparison { methods, prompts, runs, greedy: setup.sampling.is_greedy() };
         println!("{}", comparison.table());

@@ -98,7 +98,7 @@ pub struct Habits {
 }
 
 /// What control made of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Rounds by the number of nodes scored, root not counted.
     pub choices: Vec<usize>,
@@ -222,7 +222,7 @@ impl Control {
     /// The round went like this.
     pub fn learn(&mut self, tree: &TokenTree, accepted: &[NodeId], round: &Round) {
         let Some(planned) = self.round.take() else { return };
-        let (draft, total) = (round.draft.as_secs_f64(), round.total.as_secs_f64());
+        let (draft, total) = ((round.draft + round.cache).as_secs_f64(), round.total.as_secs_f64());
         let nodes = tree.len();
         let called = planned.schedule.is_some();
         if !self.try_threads(planned.context, nodes, total - draft) {

@@ -192,6 +192,7 @@ impl Engine {
         }
 
         let nodes: Vec<NodeId> = self.tree.ids().collect();
+        let trimmed = Instant::now();
         let scores = self.target.score(SEQ, &self.context, &self.tree, &nodes).map_err(EngineError::Target)?;
         let scored = Instant::now();
         if scores.len() != nodes.len() {
@@ -229,8 +230,10 @@ impl Engine {
             depth: self.tree.ids().map(|node| self.tree.depth(node)).max().unwrap_or(0),
             accepted: verdict.accepted.len(),
             ending: verdict.ending,
-            draft: drafted - begun + (committed - verified),
-            score: scored - drafted,
+            draft: drafted - begun,
+            score: scored - trimmed,
+            sampling: verified - scored,
+            cache: committed - verified,
             total: begun.elapsed(),
             predicted: self.control.as_ref().and_then(Control::prediction),
             threads: None,
@@ -238,6 +241,7 @@ impl Engine {
         if let Some(control) = &mut self.control {
             control.learn(&self.tree, &verdict.accepted, &round);
             round.threads = control.threads().map(Threads::now);
+            round.total = begun.elapsed();
         }
         if let Some(observer) = &mut self.observer {
             observer(&round);

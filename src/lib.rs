@@ -35,6 +35,7 @@
 //! * [`prompts`]: Which texts does a benchmark continue?
 //! * [`report`]: What did a comparison with plain decoding find?
 //! * [`spread`]: How far are its medians to be trusted?
+//! * [`machine`]: What does the machine tell of itself, and of what a run took?
 //! * [`config`]: What did the user write, and what does it mean?
 //! * [`registry`]: Which drafters are there? The only list.
 //! * [`map`]: How is a file read in place?
@@ -144,7 +145,8 @@
 //! * *round*: one draft and one verifying pass. *Plain decoding*: no speculation; a *plain* round: nothing drafted.
 //! * *acceptance rate*: accepted / drafted.
 //! * *mean acceptance length*: 1 + accepted / rounds, so the recovered or bonus token counts.
-//! * *acceptance by position*: how often the d-th token of a branch was accepted, where one was drafted.
+//! * *acceptance by position*: how often the d-th token of a branch was accepted, where one was drafted. *Reached by
+//!   position*: the same of all rounds.
 //! * *survival* of a node: the probability that the walk reaches it, as far as it can be estimated.
 //! * *cost curve* T(n): seconds to score n tree nodes, root included, in one pass.
 #![deny(unsafe_code)]
@@ -164,6 +166,7 @@ pub mod heads;
 #[cfg(feature = "llama")]
 #[allow(unsafe_code)]
 pub mod llama;
+pub mod machine;
 #[allow(unsafe_code)]
 pub mod map;
 pub mod prompts;

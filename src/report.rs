@@ -5,12 +5,17 @@
 //! repeat; the drift of a busy machine cancels there, which it does not in tokens/s. Losses are
 //! shown like wins and explained: a round is worth the tokens it yields and costs so many plain steps.
 
-use foretoken_drafter::Token;
-use serde::Serialize;
+mod halves;
 
+use foretoken_drafter::Token;
+use serde::{Deserialize, Serialize};
+
+use crate::control;
 use crate::prompts::Prompt;
 use crate::spread::{geometric_mean, interval, median, quartiles, Kind};
-use crate::stats::{Stats, Summary};
+use crate::stats::{OfNodes, Stats, Summary};
+
+pub use halves::{AgainstBest, Rival};
 
 /// A finished comparison. Method 0 is plain decoding, the others are the configurations.
 pub struct Comparison {
@@ -31,12 +36,14 @@ pub struct Method {
     pub name: String,
     /// Drafter and budget.
     pub about: String,
+    /// Whether control decides how much of the budget is used.
+    pub is_adaptive: bool,
     /// The rate at which dice accepted its guesses, if the target did not: its texts are then no model's.
     pub synthetic: Option<f64>,
 }
 
 /// One text.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Index of the method.
     pub method: usize,
@@ -48,6 +55,17 @@ pub struct Run {
     pub tokens: Vec<Token>,
     /// What the rounds added up to.
     pub stats: Stats,
+    /// Energy that the machine counted meanwhile, prefill included.
+    pub joules: Option<f64>,
+    /// What control had learned and decided by its end, since the method's first run in the same process.
+    pub control: Option<control::Report>,
+}
+
+impl Run {
+    /// Energy for each token, prefill included.
+    pub fn joules_per_token(&self) -> Option<f64> {
+        per_token(self.joules?, self.stats.generated_tokens)
+    }
 }
 
 /// What a method did on one kind of text, or overall. Rates that nothing was measured for are `null`.
@@ -73,13 +91,21 @@ pub struct Row {
     pub worst: Option<(String, f64)>,
     /// Median tokens/s; overall, the geometric mean over kinds.
     pub tokens_per_second: Option<f64>,
+    /// Median seconds from the prompt to the first token, prefill included.
+    pub time_to_first_token_s: Option<f64>,
+    /// Energy for each token, prefill included.
+    pub joules_per_token: Option<f64>,
     /// Sums and rates over all runs.
     pub summary: Summary,
-    /// Percent of decoding time in the drafter, in verify passes, and elsewhere.
+    /// Percent of decoding time in which drafts were made; with the four that follow, 100.
     pub draft_percent: Option<f64>,
-    /// See `draft_percent`.
+    /// Percent in verifying passes.
     pub verify_percent: Option<f64>,
-    /// See `draft_percent`.
+    /// Percent in which rows became laws and verdicts were decided.
+    pub sampling_percent: Option<f64>,
+    /// Percent in which drafters took note of what became final.
+    pub cache_percent: Option<f64>,
+    /// Percent in none of these parts.
     pub other_percent: Option<f64>,
     /// What a round costs, in plain steps.
     pub round_cost: Option<RoundCost>,
@@ -89,12 +115,25 @@ pub struct Row {
     pub cycling: usize,
 }
 
+/// The ratio of a method to plain decoding on one kind of text, and how far to trust it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cell {
+    /// Name of the method.
+    pub method: String,
+    /// Kind of text.
+    pub kind: String,
+    /// Median ratio over prompts and repeats.
+    pub ratio: Option<f64>,
+    /// 95 % bootstrap interval of `ratio`.
+    pub ratio_interval_95: Option<(f64, f64)>,
+}
+
 /// Cost of a mean round over the cost of a mean plain step on the same prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RoundCost {
-    /// Drafting.
+    /// Drafting, and taking note of what became final.
     pub draft: f64,
-    /// Drafting one node.
+    /// The same for one node.
     pub draft_per_node: Option<f64>,
     /// The pass of the target.
     pub verify: f64,
@@ -112,6 +151,21 @@ impl Comparison {
         let mut rows: Vec<Row> = self.kinds().iter().map(|kind| self.row(method, Some(kind))).collect();
         rows.push(self.row(method, None));
         rows
+    }
+
+    /// The ratio of every method but plain decoding on every kind of text.
+    pub fn cells(&self) -> Vec<Cell> {
+        let of = |(method, kind): (usize, &str)| {
+            let ratios = self.ratios(method, kind);
+            Cell {
+                method: self.methods[method].name.clone(),
+                kind: kind.to_owned(),
+                ratio: median(&ratios.concat()),
+                ratio_interval_95: interval(&[ratios], BOOTSTRAP_SEED),
+            }
+        };
+        let kinds = self.kinds();
+        (1..self.methods.len()).flat_map(|method| kinds.iter().map(move |&kind| (method, kind))).map(of).collect()
     }
 
     /// The overall row of a method without the prompts after which any text ends in a cycle: those flatter whoever
@@ -149,11 +203,26 @@ impl Comparison {
 
     /// Tokens/s over plain tokens/s on the same prompt in the same repeat.
     pub fn ratio(&self, run: &Run) -> Option<f64> {
-        Some(run.stats.tokens_per_second()? / self.plain(run)?.stats.tokens_per_second()?)
+        self.ratio_to(run, 0)
+    }
+
+    /// Tokens/s over those of another method on the same prompt in the same repeat.
+    fn ratio_to(&self, run: &Run, method: usize) -> Option<f64> {
+        Some(run.stats.tokens_per_second()? / self.beside(run, method)?.stats.tokens_per_second()?)
+    }
+
+    /// What a method's control made of its runs, as of the last one; `None` if nothing was controlled.
+    pub fn control(&self, method: usize) -> Option<&control::Report> {
+        self.runs.iter().rfind(|run| run.method == method)?.control.as_ref()
     }
 
     fn plain(&self, run: &Run) -> Option<&Run> {
-        self.runs.iter().find(|r| r.method == 0 && r.prompt == run.prompt && r.repeat == run.repeat)
+        self.beside(run, 0)
+    }
+
+    /// What another method did on the same prompt in the same repeat.
+    fn beside(&self, run: &Run, method: usize) -> Option<&Run> {
+        self.runs.iter().find(|r| r.method == method && r.prompt == run.prompt && r.repeat == run.repeat)
     }
 
     fn kinds(&self) -> Vec<&str> {
@@ -180,6 +249,7 @@ impl Comparison {
         let sum = sum(&runs);
         let decode = sum.decode.as_secs_f64();
         let percent = |time: std::time::Duration| (decode > 0.0).then(|| 100.0 * time.as_secs_f64() / decode);
+        let firsts: Vec<f64> = runs.iter().map(|r| r.stats.time_to_first_token()).collect();
         let mut cycling: Vec<usize> = runs.iter().filter(|r| ends_in_cycle(&r.tokens)).map(|r| r.prompt).collect();
         cycling.sort_unstable();
         cycling.dedup();
@@ -194,8 +264,16 @@ impl Comparison {
             slower: self.slower(method, &kinds),
             worst: self.by_prompt(method, &kinds).into_iter().min_by(|a, b| a.1.total_cmp(&b.1)),
             tokens_per_second: speeds.and_then(|s| geometric_mean(&s)),
+            time_to_first_token_s: median(&firsts),
+            joules_per_token: runs
+                .iter()
+                .map(|r| r.joules)
+                .sum::<Option<f64>>()
+                .and_then(|all| per_token(all, sum.generated_tokens)),
             draft_percent: percent(sum.draft),
             verify_percent: percent(sum.verify),
+            sampling_percent: percent(sum.sampling),
+            cache_percent: percent(sum.cache),
             other_percent: percent(sum.other()),
             round_cost: self.round_cost(&sum, kind),
             differing: self.must_agree(method).then(|| runs.iter().filter(|r| self.differs_at(r).is_some()).count()),
@@ -205,9 +283,14 @@ impl Comparison {
     }
 
     fn ratios(&self, method: usize, kind: &str) -> Kind {
+        self.by_prompts(method, kind, |run| self.ratio(run))
+    }
+
+    /// What `of` says of a method's runs on one kind of text, for each prompt of which it says anything.
+    fn by_prompts(&self, method: usize, kind: &str, of: impl Fn(&Run) -> Option<f64>) -> Kind {
         let runs = self.runs_of(method, Some(kind));
-        let of_prompt = |prompt| runs.iter().filter(|r| r.prompt == prompt).filter_map(|r| self.ratio(r)).collect();
-        (0..self.prompts.len()).map(of_prompt).filter(|ratios: &Vec<f64>| !ratios.is_empty()).collect()
+        let of_prompt = |prompt| runs.iter().filter(|r| r.prompt == prompt).filter_map(|r| of(r)).collect();
+        (0..self.prompts.len()).map(of_prompt).filter(|values: &Vec<f64>| !values.is_empty()).collect()
     }
 
     /// Each prompt with the median of its ratios.
@@ -249,20 +332,22 @@ impl Comparison {
         }
         let per_round = |time: std::time::Duration, of: &Stats| time.as_secs_f64() / of.rounds as f64;
         let step = per_round(plain.decode, &plain);
-        let draft = per_round(sum.draft, sum) / step;
+        let draft = per_round(sum.draft + sum.cache, sum) / step;
         Some(RoundCost {
             draft,
             draft_per_node: (sum.drafted > 0).then(|| draft * sum.rounds as f64 / sum.drafted as f64),
             verify: per_round(sum.verify, sum) / step,
-            other: per_round(sum.other(), sum) / step,
+            other: per_round(sum.sampling + sum.other(), sum) / step,
             pass_tokens: 1.0 + sum.drafted as f64 / sum.rounds as f64,
             pass_ratio: per_round(sum.verify, sum) / per_round(plain.verify, &plain),
         })
     }
 
-    /// The tables, one per method, at most 110 columns wide.
+    /// The tables, one per method and one of [`against_best`](Comparison::against_best), at most 110 columns wide.
     pub fn table(&self) -> String {
-        (0..self.methods.len()).map(|method| self.section(method)).collect::<Vec<_>>().join("\n")
+        let mut tables: Vec<String> = (0..self.methods.len()).map(|method| self.section(method)).collect();
+        tables.extend(self.against_best().as_deref().map(halves::table));
+        tables.join("\n")
     }
 
     fn section(&self, method: usize) -> String {
@@ -273,6 +358,9 @@ impl Comparison {
         lines.extend(self.row_without_cycles(method).as_ref().map(line));
         if let Some(overall) = rows.last().filter(|_| method > 0) {
             lines.extend(positions(overall));
+            lines.extend(choices(overall));
+            lines.extend(split(overall));
+            lines.extend(energy(overall));
             lines.extend(extremes(overall));
             lines.extend(self.difference(method));
         }
@@ -294,11 +382,12 @@ const BOOTSTRAP_SEED: u64 = 1;
 const WIDTH: usize = 110;
 
 const HEADER: &str = "  kind        ratio  quartiles   95 % range  tokens/s  rate length  \
-                      draft verify other%  plain differs cycling";
+                      draft verify  rest%  plain differs cycling";
 
 fn line(row: &Row) -> String {
     let number = |x: Option<f64>, digits: usize| x.map_or("-".to_owned(), |x| format!("{x:.digits$}"));
     let range = |r: Option<(f64, f64)>| r.map_or("-".to_owned(), |(a, b)| format!("{a:.2}-{b:.2}"));
+    let rest = row.draft_percent.zip(row.verify_percent).map(|(draft, verify)| 100.0 - draft - verify);
     format!(
         "  {:<10} {:>6}  {:<11} {:<11} {:>8} {:>5} {:>6}  {:>5} {:>6} {:>6}  {:>5} {:>7} {:>7}",
         shortened(&row.kind, 10),
@@ -310,7 +399,7 @@ fn line(row: &Row) -> String {
         number(row.summary.mean_acceptance_length, 2),
         number(row.draft_percent, 0),
         number(row.verify_percent, 0),
-        number(row.other_percent, 0),
+        number(rest, 0),
         row.summary.plain_rounds,
         row.differing.map_or("-".to_owned(), |n| n.to_string()),
         row.cycling,
@@ -322,6 +411,33 @@ fn positions(overall: &Row) -> Option<String> {
     let shown: Vec<String> = rates.iter().take(14).map(|rate| format!("{rate:.2}")).collect();
     let more = if rates.len() > shown.len() { " …" } else { "" };
     (!shown.is_empty()).then(|| format!("  acceptance by position: {}{more}", shown.join(" ")))
+}
+
+/// The commonest numbers of nodes, how often each was verified and what its pass took.
+fn choices(overall: &Row) -> Option<String> {
+    let mut chosen = overall.summary.by_nodes.clone();
+    chosen.sort_by_key(|of| std::cmp::Reverse(of.rounds));
+    chosen.truncate(6);
+    chosen.sort_by_key(|of| of.nodes);
+    let share = |rounds: usize| 100.0 * rounds as f64 / overall.summary.rounds as f64;
+    let of = |of: &OfNodes| format!("{}: {:.0} {:.1}", of.nodes, share(of.rounds), 1000.0 * of.pass_s);
+    let shown: Vec<String> = chosen.iter().map(of).collect();
+    (!shown.is_empty()).then(|| format!("  nodes verified, % of rounds and ms of their pass: {}", shown.join(", ")))
+}
+
+/// Where the time of decoding went, and how long it took to begin.
+fn split(overall: &Row) -> Option<String> {
+    let r = overall;
+    let parts = [r.draft_percent?, r.verify_percent?, r.sampling_percent?, r.cache_percent?, r.other_percent?];
+    let named = ["draft", "verify", "sampling", "cache", "other"].iter().zip(parts);
+    let named: Vec<String> = named.map(|(name, part)| format!("{name} {part:.1}")).collect();
+    let first = 1000.0 * r.time_to_first_token_s?;
+    Some(format!("  time in %: {}; first token after {first:.0} ms", named.join(", ")))
+}
+
+fn energy(overall: &Row) -> Option<String> {
+    let joules = overall.joules_per_token?;
+    Some(format!("  {joules:.2} J/token, with the prompt's share and whatever else ran on the processors"))
 }
 
 /// How a method does at its worst, and what the user waits for.
@@ -360,6 +476,10 @@ fn sum(runs: &[&Run]) -> Stats {
     let mut sum = Stats::default();
     runs.iter().for_each(|run| sum.merge(&run.stats));
     sum
+}
+
+fn per_token(joules: f64, tokens: usize) -> Option<f64> {
+    (tokens > 0).then(|| joules / tokens as f64)
 }
 
 fn shortened(text: &str, width: usize) -> String {
@@ -408,8 +528,10 @@ mod tests {
             depth: drafted,
             accepted,
             ending: Ending::Recovered,
-            draft: Duration::from_millis(if drafted > 0 { total_ms / 4 } else { 0 }),
+            draft: Duration::from_millis(if drafted > 0 { total_ms / 5 } else { 0 }),
             score: Duration::from_millis(total_ms / 2),
+            sampling: Duration::from_millis(total_ms / 10),
+            cache: Duration::from_millis(if drafted > 0 { total_ms / 20 } else { 0 }),
             total: Duration::from_millis(total_ms),
             predicted: None,
             threads: None,
@@ -420,13 +542,18 @@ mod tests {
         let mut stats = Stats::default();
         stats.generated_tokens = tokens.len();
         rounds.iter().for_each(|r| stats.add(r));
-        Run { method, prompt, repeat, tokens, stats }
+        Run { method, prompt, repeat, tokens, stats, joules: Some(2.0), control: None }
     }
 
     /// Two prompts of two kinds; the second method halves the time of one and doubles the other's.
     fn comparison() -> Comparison {
         let prompt = |id: &str, kind: &str| Prompt { id: id.to_owned(), kind: kind.to_owned(), text: "x".to_owned() };
-        let method = |name: &str| Method { name: name.to_owned(), about: "a test".to_owned(), synthetic: None };
+        let method = |name: &str| Method {
+            name: name.to_owned(),
+            about: "a test".to_owned(),
+            is_adaptive: false,
+            synthetic: None,
+        };
         let mut runs = Vec::new();
         for repeat in 0..2 {
             for prompt in 0..2 {
@@ -451,17 +578,22 @@ mod tests {
         assert_eq!((rows[2].slower, rows[0].slower), (Some(0.5), Some(0.0)));
         assert_eq!(rows[2].worst, Some(("b".to_owned(), 0.5)));
         assert_eq!(rows[2].wall_ratio, Some(1.0), "no prefill here");
+        assert_eq!((rows[2].joules_per_token, comparison().runs[0].joules_per_token()), (Some(0.5), Some(0.5)));
+        assert_eq!(rows[2].time_to_first_token_s, Some(0.2), "of each run, not of their sum");
         assert_eq!(rows[2].ratio_quartiles, Some((0.5, 2.0)));
         assert!((rows[0].tokens_per_second.unwrap() - 20.0).abs() < 1e-9);
-        assert_eq!(
-            (rows[0].draft_percent, rows[0].verify_percent, rows[0].other_percent),
-            (Some(25.0), Some(50.0), Some(25.0))
-        );
+        let r = &rows[0];
+        let split = [r.draft_percent, r.verify_percent, r.sampling_percent, r.cache_percent, r.other_percent];
+        assert_eq!(split, [20.0, 50.0, 10.0, 5.0, 15.0].map(Some));
         assert_eq!(rows.iter().map(|r| r.differing).collect::<Vec<_>>(), [Some(0), Some(2), Some(2)]);
         assert_eq!(comparison().differs_at(&comparison().runs[3]), Some(2));
         let cost = rows[1].round_cost.unwrap();
         assert_eq!((cost.draft, cost.verify, cost.other), (0.5, 1.0, 0.5));
         assert_eq!((cost.pass_tokens, cost.pass_ratio, cost.draft_per_node), (2.0, 2.0, Some(0.5)));
+        let cells = comparison().cells();
+        let told: Vec<_> = cells.iter().map(|c| (c.method.as_str(), c.kind.as_str(), c.ratio)).collect();
+        assert_eq!(told, [("guess", "easy", Some(2.0)), ("guess", "difficult-one", Some(0.5))]);
+        assert!(cells.iter().zip(&rows).all(|(cell, row)| cell.ratio_interval_95 == row.ratio_interval_95));
         assert!(comparison().rows(0).iter().all(|r| r.ratio == Some(1.0) && r.differing == Some(0)));
     }
 
@@ -493,6 +625,8 @@ mod tests {
         let table = comparison().table();
         assert!(table.lines().all(|l| l.chars().count() <= WIDTH), "{table}");
         assert!(table.contains("2 of 4 greedy texts leave plain text, the first at token 2"), "{table}");
+        assert!(table.contains("  0.50 J/token"), "{table}");
+        assert!(table.contains("% of rounds and ms of their pass: 1: 80 100.0, 4: 20 100.0\n"), "{table}");
         let loss = "difficul…: 1.00 tokens a round (rate 0.00) cost 2.00 plain steps: draft 0.50, T(2.0)/T(1) 2.00";
         assert!(table.contains(loss), "{table}");
         assert!(!table.contains("easy: "), "{table}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use foretoken_drafter::Token;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::verify::Ending;
 
@@ -20,10 +20,15 @@ pub struct Round {
     pub accepted: usize,
     /// Where the last token comes from.
     pub ending: Ending,
-    /// Time in the drafter.
+    /// Time in which the round was planned and its tree grown.
     pub draft: Duration,
     /// Time in the target's scoring pass.
     pub score: Duration,
+    /// Time to make laws of the target's rows and to decide the verdict.
+    pub sampling: Duration,
+    /// Time to tell the drafter what became final, and for it to bring its caches and tables up to date. The target's
+    /// own cache is part of its pass: nobody outside can tell the two apart.
+    pub cache: Duration,
     /// Time of the whole round.
     pub total: Duration,
     /// What was expected of it before its nodes were scored, if anything was.
@@ -33,7 +38,7 @@ pub struct Round {
 }
 
 /// What a round is expected to bring and to cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// Tokens, the recovered or bonus token included.
     pub tokens: f64,
@@ -41,8 +46,8 @@ pub struct Prediction {
     pub seconds: f64,
 }
 
-/// Sums over rounds.
-#[derive(Clone, Debug, Default)]
+/// Sums over rounds. Written down and read again they are the same.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
@@ -60,21 +65,45 @@ pub struct Stats {
     offered: Vec<usize>,
     /// Rounds that accepted at least d tokens, for d = 1, 2, …
     reached: Vec<usize>,
+    /// Rounds that verified n nodes, for n = 0, 1, …
+    by_nodes: Vec<Alike>,
     /// Time to bring the models up to date with the prompt.
+    #[serde(with = "nanoseconds")]
     pub prefill: Duration,
-    /// Time in drafters.
+    /// Time in which rounds were planned and drafts made.
+    #[serde(with = "nanoseconds")]
     pub draft: Duration,
     /// Time in the target's scoring passes.
+    #[serde(with = "nanoseconds")]
     pub verify: Duration,
+    /// Time to make laws of the target's rows and to decide the verdicts.
+    #[serde(with = "nanoseconds")]
+    pub sampling: Duration,
+    /// Time in which drafters took note of what became final.
+    #[serde(with = "nanoseconds")]
+    pub cache: Duration,
     /// Time of all rounds.
+    #[serde(with = "nanoseconds")]
     pub decode: Duration,
     /// From the end of the prompt to the first token.
+    #[serde(with = "nanoseconds")]
     first: Duration,
     /// Seconds of every round: tokens come in bursts, these are the pauses between them.
     pauses: Vec<f32>,
     /// What was expected of the rounds of which anything was, and what they gave.
     predicted: Prediction,
     realised: Prediction,
+}
+
+/// Sums over the rounds that verified the same number of nodes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Alike {
+    rounds: usize,
+    tokens: usize,
+    #[serde(with = "nanoseconds")]
+    draft: Duration,
+    #[serde(with = "nanoseconds")]
+    verify: Duration,
 }
 
 impl Stats {
@@ -86,8 +115,11 @@ impl Stats {
         self.accepted += round.accepted;
         count_up_to(&mut self.offered, round.depth);
         count_up_to(&mut self.reached, round.accepted);
+        self.alike(round.drafted).add(round);
         self.draft += round.draft;
         self.verify += round.score;
+        self.sampling += round.sampling;
+        self.cache += round.cache;
         self.decode += round.total;
         if self.pauses.is_empty() {
             self.first = round.total;
@@ -110,9 +142,12 @@ impl Stats {
         self.accepted += other.accepted;
         add_each(&mut self.offered, &other.offered);
         add_each(&mut self.reached, &other.reached);
+        other.by_nodes.iter().enumerate().for_each(|(nodes, rounds)| self.alike(nodes).merge(rounds));
         self.prefill += other.prefill;
         self.draft += other.draft;
         self.verify += other.verify;
+        self.sampling += other.sampling;
+        self.cache += other.cache;
         self.decode += other.decode;
         self.first += other.first;
         self.pauses.extend_from_slice(&other.pauses);
@@ -134,6 +169,17 @@ impl Stats {
     pub fn acceptance_by_position(&self) -> Vec<f64> {
         let reached = self.reached.iter().copied().chain(std::iter::repeat(0));
         self.offered.iter().zip(reached).map(|(&offered, reached)| reached as f64 / offered as f64).collect()
+    }
+
+    /// For each d = 1, 2, …, the share of all rounds, plain ones included, that accepted at least d tokens.
+    pub fn reached_by_position(&self) -> Vec<f64> {
+        self.reached.iter().map(|&reached| reached as f64 / self.rounds as f64).collect()
+    }
+
+    /// What rounds gave and took, by the number of nodes that they verified; numbers that never occurred are left out.
+    pub fn by_nodes(&self) -> Vec<OfNodes> {
+        let occurred = |(_, rounds): &(usize, &Alike)| rounds.rounds > 0;
+        self.by_nodes.iter().enumerate().filter(occurred).map(|(nodes, rounds)| rounds.mean(nodes)).collect()
     }
 
     /// Generated tokens per second of decoding, prefill excluded; `None` before the first round.
@@ -167,9 +213,9 @@ impl Stats {
         (seconds > 0.0).then(|| self.generated_tokens as f64 / seconds)
     }
 
-    /// Time that neither the drafter nor the target's pass took.
+    /// Time of the rounds that is in none of the other parts.
     pub fn other(&self) -> Duration {
-        self.decode.saturating_sub(self.draft + self.verify)
+        self.decode.saturating_sub(self.draft + self.verify + self.sampling + self.cache)
     }
 
     /// The statistics as they are printed by `--json`.
@@ -184,10 +230,14 @@ impl Stats {
             acceptance_rate: self.acceptance_rate(),
             mean_acceptance_length: self.mean_acceptance_length(),
             acceptance_by_position: self.acceptance_by_position(),
+            reached_by_position: self.reached_by_position(),
+            by_nodes: self.by_nodes(),
             prefill_s: self.prefill.as_secs_f64(),
             decode_s: self.decode.as_secs_f64(),
             draft_s: self.draft.as_secs_f64(),
             verify_s: self.verify.as_secs_f64(),
+            sampling_s: self.sampling.as_secs_f64(),
+            cache_s: self.cache.as_secs_f64(),
             other_s: self.other().as_secs_f64(),
             tokens_per_second: self.tokens_per_second(),
             time_to_first_token_s: self.time_to_first_token(),
@@ -196,31 +246,119 @@ impl Stats {
             realised_over_predicted: self.realised_over_predicted(),
         }
     }
+
+    fn alike(&mut self, nodes: usize) -> &mut Alike {
+        self.by_nodes.resize(self.by_nodes.len().max(nodes + 1), Alike::default());
+        &mut self.by_nodes[nodes]
+    }
+}
+
+impl Alike {
+    fn add(&mut self, round: &Round) {
+        self.rounds += 1;
+        self.tokens += round.tokens.len();
+        self.draft += round.draft;
+        self.verify += round.score;
+    }
+
+    fn merge(&mut self, other: &Alike) {
+        self.rounds += other.rounds;
+        self.tokens += other.tokens;
+        self.draft += other.draft;
+        self.verify += other.verify;
+    }
+
+    fn mean(&self, nodes: usize) -> OfNodes {
+        let mean = |time: Duration| time.as_secs_f64() / self.rounds as f64;
+        OfNodes {
+            nodes,
+            rounds: self.rounds,
+            tokens: self.tokens,
+            pass_s: mean(self.verify),
+            draft_s: mean(self.draft),
+        }
+    }
 }
 
 /// [`Stats`] in the form of `--json`. Rates that nothing was measured for are `null`.
-#[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs)] // the names are those of Stats
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
+    /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Tokens generated.
     pub generated_tokens: usize,
+    /// Rounds, plain ones included.
     pub rounds: usize,
+    /// Rounds in which nothing was drafted.
     pub plain_rounds: usize,
+    /// Nodes verified.
     pub drafted: usize,
+    /// Nodes accepted.
     pub accepted: usize,
+    /// Accepted / drafted.
     pub acceptance_rate: Option<f64>,
+    /// Tokens per pass of the target, the recovered or bonus token included.
     pub mean_acceptance_length: Option<f64>,
+    /// The share of rounds that accepted a token at depth 1, 2, …, among those that drafted one there.
     pub acceptance_by_position: Vec<f64>,
+    /// The share of all rounds that accepted at least 1, 2, … tokens.
+    pub reached_by_position: Vec<f64>,
+    /// Rounds by the number of nodes verified: what was chosen, and T(n) as it was.
+    pub by_nodes: Vec<OfNodes>,
+    /// Seconds to bring the models up to date with the prompt.
     pub prefill_s: f64,
+    /// Seconds of all rounds: the sum of the five that follow.
     pub decode_s: f64,
+    /// Seconds in which rounds were planned and drafts made.
     pub draft_s: f64,
+    /// Seconds in the target's scoring passes.
     pub verify_s: f64,
+    /// Seconds in which rows became laws and verdicts were decided.
+    pub sampling_s: f64,
+    /// Seconds in which drafters took note of what became final, in caches and tables of theirs.
+    pub cache_s: f64,
+    /// Seconds in none of these parts.
     pub other_s: f64,
+    /// Generated tokens per second of decoding.
     pub tokens_per_second: Option<f64>,
+    /// Seconds from the prompt to the first token; of several runs, their sum.
     pub time_to_first_token_s: f64,
+    /// The median pause between two bursts of tokens, in seconds.
     pub pause_p50_s: Option<f64>,
+    /// The pause that 95 % of all pauses do not exceed, in seconds.
     pub pause_p95_s: Option<f64>,
+    /// Realised / predicted tokens per second, over the rounds that were predicted.
     pub realised_over_predicted: Option<f64>,
+}
+
+/// A time as whole nanoseconds. So many fit into a number that no sum of times read from a file can overflow.
+mod nanoseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_nanos)
+    }
+}
+
+/// What the rounds that verified so many nodes gave and took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct OfNodes {
+    /// Nodes verified, the root not counted: n - 1 of T(n).
+    pub nodes: usize,
+    /// How many such rounds there were.
+    pub rounds: usize,
+    /// Tokens that became final in them, all together.
+    pub tokens: usize,
+    /// Mean seconds of the verifying pass: T(n) as it was.
+    pub pass_s: f64,
+    /// Mean seconds of drafting.
+    pub draft_s: f64,
 }
 
 impl std::ops::AddAssign for Prediction {
@@ -250,7 +388,7 @@ mod tests {
     use super::*;
 
     fn round(drafted: usize, depth: usize, accepted: usize) -> Round {
-        let (draft, score, total) = (Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(10));
+        let [draft, cache, sampling, score, total] = [1, 1, 2, 4, 10].map(Duration::from_millis);
         Round {
             tokens: vec![0; accepted + 1],
             drafted,
@@ -259,6 +397,8 @@ mod tests {
             ending: Ending::Recovered,
             draft,
             score,
+            sampling,
+            cache,
             total,
             predicted: None,
             threads: None,
@@ -276,13 +416,40 @@ mod tests {
         assert_eq!(stats.acceptance_rate(), Some(3.0 / 8.0));
         assert_eq!(stats.mean_acceptance_length(), Some(2.0), "plain rounds count");
         assert_eq!(stats.acceptance_by_position(), [0.5, 0.5, 1.0, 0.0]);
+        assert_eq!(stats.reached_by_position(), [1.0 / 3.0; 3], "plain rounds count here too");
         assert_eq!(stats.tokens_per_second(), Some(200.0));
-        assert_eq!(stats.other(), Duration::from_millis(12));
+        assert_eq!(stats.other(), Duration::from_millis(6));
         stats.prefill = Duration::from_millis(30);
         assert!((stats.time_to_first_token() - 0.04).abs() < 1e-9);
         assert!((stats.tokens_per_wall_second().unwrap() - 100.0).abs() < 1e-9);
         assert_eq!((stats.pause(0.5), stats.pause(0.95)), (stats.pause(0.0), stats.pause(1.0)));
         assert_eq!(Stats::default().pause(0.5), None);
+    }
+
+    #[test]
+    fn rounds_are_told_apart_by_their_nodes() {
+        let mut stats = Stats::default();
+        let slow = Round { score: Duration::from_millis(8), ..round(4, 2, 0) };
+        [round(4, 4, 3), slow, round(0, 0, 0)].iter().for_each(|r| stats.add(r));
+        let plain = OfNodes { nodes: 0, rounds: 1, tokens: 1, pass_s: 0.004, draft_s: 0.001 };
+        let drafted = OfNodes { nodes: 4, rounds: 2, tokens: 5, pass_s: 0.006, draft_s: 0.001 };
+        assert_eq!(stats.by_nodes(), [plain, drafted], "no row for what never occurred");
+    }
+
+    #[test]
+    fn what_is_written_down_is_read_again() {
+        let mut stats = Stats { prompt_tokens: 3, generated_tokens: 7, ..Stats::default() };
+        stats.prefill = Duration::from_nanos(1_234_567_891);
+        let odd = Round { total: Duration::from_nanos(33_333_333), ..round(2, 2, 1) };
+        let predicted =
+            Round { predicted: Some(Prediction { tokens: 1.1, seconds: 0.9635240911549233 }), ..round(4, 4, 3) };
+        [odd, predicted, round(0, 0, 0)].iter().for_each(|r| stats.add(r));
+        let text = serde_json::to_string(&stats).unwrap();
+        assert_eq!(serde_json::from_str::<Stats>(&text).unwrap(), stats, "{text}");
+        let forever = text.replace("1234567891", &u64::MAX.to_string());
+        let mut forever: Stats = serde_json::from_str(&forever).unwrap();
+        forever.merge(&forever.clone());
+        assert_eq!(forever.prefill, 2 * Duration::from_nanos(u64::MAX), "the longest times that a file can hold");
     }
 
     #[test]
@@ -293,7 +460,8 @@ mod tests {
         both.add(&round(4, 4, 3));
         both.add(&round(2, 2, 1));
         a.merge(&b);
-        assert_eq!(a.acceptance_by_position(), both.acceptance_by_position());
-        assert_eq!((a.accepted, a.drafted), (both.accepted, both.drafted));
+        assert_eq!(a.time_to_first_token(), 2.0 * both.time_to_first_token(), "each run has a first token");
+        let rest = |stats: &Stats| Summary { time_to_first_token_s: 0.0, ..stats.summary() };
+        assert_eq!(rest(&a), rest(&both));
     }
 }

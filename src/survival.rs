@@ -71,7 +71,7 @@ struct Ratio {
 }
 
 /// How well the estimates were calibrated, over everything that could be checked.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Guesses whose parent was accepted.
     pub guesses: usize,

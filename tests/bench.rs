@@ -1,7 +1,7 @@
 //! Level 5: `foretoken bench` on the bundled models. What it counts must add up; times are not tested.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -9,11 +9,15 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn bench(arguments: &[&str]) -> Output {
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
     command.current_dir(root()).env("OMP_WAIT_POLICY", "passive");
     command.arg("bench").args(arguments).args(["--set", "target.threads=1"]);
-    command.output().expect("the program starts")
+    command
+}
+
+fn bench(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the program starts")
 }
 
 fn json(arguments: &[&str]) -> Value {
@@ -32,16 +36,20 @@ fn error(arguments: &[&str]) -> String {
     text
 }
 
-const SMALL: [&str; 8] = [
+const SMALL: [&str; 6] = [
     "--prompts",
     "benches/prompts/code.jsonl",
     "benches/prompts/records.jsonl",
-    "--prompts-per-kind",
-    "1",
-    "--repeats",
-    "2",
+    "--prompts-per-kind=1",
+    "--repeats=2",
     "-n12",
 ];
+
+/// The same words but for one.
+fn changed<'a>(arguments: &[&'a str], from: &str, to: &'a str) -> Vec<&'a str> {
+    assert!(arguments.contains(&from));
+    arguments.iter().map(|&word| if word == from { to } else { word }).collect()
+}
 
 #[test]
 fn synthetic_acceptance_has_the_rate_asked_for_and_says_that_it_is_no_models() {
@@ -100,8 +108,10 @@ fn counts_and_ratios_add_up() {
         assert_eq!(number(&run["generated_tokens"]), 12.0, "{run}");
         assert!(number(&run["accepted"]) <= number(&run["drafted"]), "{run}");
         assert_eq!(number(&run["accepted"]) + number(&run["rounds"]), 12.0, "each round adds one: {run}");
-        let parts = number(&run["draft_s"]) + number(&run["verify_s"]) + number(&run["other_s"]);
+        let parts: f64 =
+            ["draft", "verify", "sampling", "cache", "other"].map(|p| number(&run[&format!("{p}_s")])).iter().sum();
         assert!((parts - number(&run["decode_s"])).abs() < 1e-6, "{run}");
+        rounds_by_nodes_add_up(run);
         let same = |r: &&Value| r["prompt"] == run["prompt"] && r["repeat"] == run["repeat"] && r["config"] == "none";
         let plain = runs.iter().find(same).expect("every run has its plain one");
         let ratio = number(&run["tokens_per_second"]) / number(&plain["tokens_per_second"]);
@@ -118,6 +128,47 @@ fn counts_and_ratios_add_up() {
         assert_eq!(number(&overall["summary"]["generated_tokens"]), 48.0);
         let interval = array(&overall["ratio_interval_95"]);
         assert!(number(&interval[0]) <= number(&interval[1]));
+    }
+}
+
+/// The rounds by their nodes are all rounds, with all tokens and all the time of drafts and passes.
+fn rounds_by_nodes_add_up(run: &Value) {
+    let sum = |of: &dyn Fn(&Value) -> f64| array(&run["by_nodes"]).iter().map(of).sum::<f64>();
+    let of_all = |key: &'static str| sum(&|n: &Value| number(&n[key]) * number(&n["rounds"]));
+    assert_eq!(sum(&|n| number(&n["rounds"])), number(&run["rounds"]), "{run}");
+    assert_eq!(sum(&|n| number(&n["tokens"])), number(&run["generated_tokens"]), "{run}");
+    assert_eq!(of_all("nodes"), number(&run["drafted"]), "{run}");
+    assert!((of_all("pass_s") - number(&run["verify_s"])).abs() < 1e-6, "{run}");
+    assert!((of_all("draft_s") - number(&run["draft_s"])).abs() < 1e-6, "{run}");
+    let reached: f64 = array(&run["reached_by_position"]).iter().map(number).sum();
+    assert!((reached * number(&run["rounds"]) - number(&run["accepted"])).abs() < 1e-6, "{run}");
+}
+
+#[test]
+fn control_memory_and_energy_are_reported() {
+    let fixed = ["configs/model.toml", "configs/auto.toml", "--set", "speculation.adaptive=false"];
+    let report = json(&[&fixed[..], &SMALL].concat());
+    assert!(array(&report["configs"]).iter().all(|c| c["control"].is_null()), "nothing was controlled");
+
+    let adaptive = ["configs/model.toml", "configs/auto.toml", "--set", "speculation.adaptive=true"];
+    let report = json(&[&adaptive[..], &SMALL].concat());
+    assert!(report["configs"][0]["control"].is_null(), "plain decoding is not controlled");
+    for config in &array(&report["configs"])[1..] {
+        let control = &config["control"];
+        let rounds: f64 = array(&control["choices"]).iter().map(number).sum();
+        assert!(rounds >= number(&config["overall"]["summary"]["rounds"]), "all rounds and a first text: {config}");
+        assert!(array(&control["curve"]).iter().all(|point| number(&point[1]) > 0.0), "{config}");
+        let guesses: f64 = array(&control["calibration"]["reliability"]).iter().map(|tenth| number(&tenth[0])).sum();
+        assert_eq!(guesses, number(&control["calibration"]["guesses"]), "{config}");
+    }
+    if cfg!(target_os = "linux") {
+        let memory = &report["memory"];
+        assert!(number(&memory["peak_rss_bytes"]) >= number(&memory["rss_anon_bytes"]), "{memory}");
+        assert!(number(&memory["rss_anon_bytes"]) > 0.0, "{memory}");
+    }
+    for run in array(&report["runs"]) {
+        let of_all = run["joules"].as_f64().map(|joules| joules / number(&run["generated_tokens"]));
+        assert_eq!(run["joules_per_token"].as_f64(), of_all, "{run}");
     }
 }
 
@@ -149,6 +200,162 @@ fn sampled_texts_need_not_agree() {
 }
 
 #[test]
+fn control_is_compared_with_what_could_have_been_fixed() {
+    let arguments = [&["configs/model.toml", "configs/auto.toml"][..], &SMALL].concat();
+    let report = json(&arguments);
+    let runs = array(&report["runs"]);
+    let kinds = array(&report["against_best"]);
+    assert_eq!(kinds.iter().map(|k| &k["kind"]).collect::<Vec<_>>(), ["code", "records"]);
+    for of_kind in kinds {
+        // One prompt of each kind, and two repeats: each half is one run.
+        let run = |config: &Value, repeat: u32| {
+            let wanted = |r: &&Value| r["config"] == *config && r["kind"] == of_kind["kind"] && r["repeat"] == repeat;
+            runs.iter().find(wanted).expect("the run is there")
+        };
+        let best_ratio =
+            ["none", "model"].map(|fixed| number(&run(&fixed.into(), 0)["ratio"])).into_iter().fold(0.0, f64::max);
+        assert_eq!(number(&of_kind["best_ratio"]), best_ratio, "{of_kind}");
+        assert_eq!(number(&run(&of_kind["best"], 0)["ratio"]), best_ratio, "{of_kind}");
+        let speed = |config: &Value| number(&run(config, 1)["tokens_per_second"]);
+        let rivals = array(&of_kind["methods"]);
+        assert_eq!(rivals.iter().map(|rival| &rival["method"]).collect::<Vec<_>>(), ["auto"]);
+        let ratio = speed(&rivals[0]["method"]) / speed(&of_kind["best"]);
+        assert!((number(&rivals[0]["ratio"]) - ratio).abs() < 1e-9, "{of_kind}");
+    }
+    let cells: Vec<(&Value, &Value)> = array(&report["cells"]).iter().map(|c| (&c["method"], &c["ratio"])).collect();
+    let row = |config: usize, kind: usize| &report["configs"][config]["kinds"][kind]["ratio"];
+    let names = ["model", "model", "auto", "auto"].map(Value::from);
+    let expected: Vec<_> = names.iter().zip([row(1, 0), row(1, 1), row(2, 0), row(2, 1)]).collect();
+    assert_eq!(cells, expected);
+
+    let once = json(&changed(&arguments, "--repeats=2", "--repeats=1"));
+    assert!(once["against_best"].is_null(), "one repeat has no halves");
+    let table = String::from_utf8(bench(&arguments).stdout).unwrap();
+    assert!(table.contains("adaptive methods against the best fixed one"), "{table}");
+}
+
+#[test]
+fn csv_has_a_line_for_every_run_with_the_numbers_of_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs.csv");
+    std::fs::write(&file, "what stood there before\n".repeat(1000)).unwrap();
+    let csv = ["configs/ngram.toml", "--temperature", "0.5", "--csv", file.to_str().unwrap()];
+    let report = json(&[&csv[..], &SMALL].concat());
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    assert_eq!(lines.clone().count(), array(&report["runs"]).len());
+    for (line, run) in lines.zip(array(&report["runs"])) {
+        assert_eq!(line.len(), head.len(), "{line:?}");
+        for (&name, field) in head.iter().zip(line) {
+            let value = run.get(name).unwrap_or_else(|| panic!("the report has no {name}"));
+            let expected = if value.is_null() { String::new() } else { value.to_string().replace('"', "") };
+            assert_eq!(field, expected, "{name}");
+        }
+    }
+    let absent = folder.path().join("absent/runs.csv");
+    let why = error(&[&["configs/ngram.toml", "--csv", absent.to_str().unwrap()][..], &SMALL].concat());
+    assert!(why.contains("runs.csv") && why.contains("give --csv another name"), "{why}");
+}
+
+#[test]
+fn a_comparison_goes_on_from_its_raw_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("raw.jsonl");
+    let arguments =
+        [&["configs/model.toml", "configs/auto.toml", "--raw", file.to_str().unwrap()][..], &SMALL].concat();
+    let first = json(&arguments);
+    let whole = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(whole.lines().count(), 1 + 3 * 2 * 2, "a head, and configs, prompts, repeats");
+    assert!(!whole.contains(root().to_str().unwrap()), "it says nothing of anyone's disk");
+
+    // All is there: nothing runs, and the report is computed from the file.
+    let again = json(&arguments);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+    assert_eq!(without_own(again), without_own(first.clone()));
+
+    // Broken off within the sixth run.
+    let half: String = whole.lines().take(6).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&file, format!("{half}{}", &whole.lines().nth(6).unwrap()[..40])).unwrap();
+    let resumed = json(&arguments);
+    let rest = std::fs::read_to_string(&file).unwrap();
+    assert!(rest.starts_with(&half) && rest.lines().count() == whole.lines().count(), "{rest}");
+    assert_eq!(array(&resumed["runs"]).len(), array(&first["runs"]).len());
+    assert_eq!(array(&resumed["runs"])[..3], array(&first["runs"])[..3], "a group with its plain run is as it was");
+
+    // Broken off within its head.
+    let begun = folder.path().join("begun.jsonl");
+    std::fs::write(&begun, &whole[..40]).unwrap();
+    json(&changed(&arguments, file.to_str().unwrap(), begun.to_str().unwrap()));
+    let (head, begun) = (whole.lines().next().unwrap(), std::fs::read_to_string(&begun).unwrap());
+    assert!(begun.starts_with(head) && begun.lines().count() == whole.lines().count(), "{begun}");
+
+    // One repeat of two: the other stays in the file.
+    let fewer = json(&changed(&arguments, "--repeats=2", "--repeats=1"));
+    assert_eq!(array(&fewer["runs"]).len(), 6);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), rest);
+}
+
+#[test]
+fn raw_data_of_another_comparison_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("raw.jsonl");
+    let arguments = [&["configs/ngram.toml", "--raw", file.to_str().unwrap()][..], &SMALL].concat();
+    let refused = |arguments: &[&str]| {
+        let before = std::fs::read(&file).unwrap();
+        let why = error(arguments);
+        assert_eq!(std::fs::read(&file).unwrap(), before, "the file stays as it is: {why}");
+        assert!(why.contains("raw.jsonl") && why.contains("give --raw another name"), "{why}");
+        why
+    };
+    let refused_with = |more: &[&str]| refused(&[&arguments[..], more].concat());
+    std::fs::write(&file, "notes of mine").unwrap();
+    assert!(refused(&arguments).contains("is no file of raw data"));
+    std::fs::write(&file, "{\"notes\": 1}\n").unwrap();
+    assert!(refused(&arguments).contains("is no file of raw data"));
+
+    std::fs::remove_file(&file).unwrap();
+    json(&arguments);
+    let in_use = std::fs::File::open(&file).unwrap();
+    in_use.lock().unwrap();
+    assert!(refused(&arguments).contains("is being written to by another bench"));
+    drop(in_use);
+    assert!(refused_with(&["--temperature=0.5"]).contains("there `sampling.temperature` is 0.0, here it is 0.5"));
+    assert!(refused(&changed(&arguments, "-n12", "-n11")).contains("there `max_tokens` is 12, here it is 11"));
+    assert!(refused_with(&["--set", "drafter.min_match=3"]).contains("there `configs[1].settings.min_match` is"));
+    assert!(refused_with(&["--prompts", "benches/prompts/story.jsonl"]).contains("there `prompts[2]` is null, here"));
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let last = whole.lines().last().unwrap().to_owned();
+    std::fs::write(&file, format!("{whole}{last}\n")).unwrap();
+    assert!(refused(&arguments).contains("that run is there already"));
+    std::fs::write(&file, whole.replace("\"method\":1", "\"method\":7")).unwrap();
+    assert!(refused(&arguments).contains("no such configuration or prompt"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_after_the_present_run_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("raw.jsonl");
+    let arguments = [&["configs/ngram.toml", "--raw", file.to_str().unwrap()][..], &SMALL].concat();
+    let mut command = command(&changed(&arguments, "--repeats=2", "--repeats=100000"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = || std::fs::read_to_string(&file).map_or(0, |text| text.matches('\n').count());
+    while lines() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "it has not ended yet");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(std::fs::read_to_string(&file).unwrap().ends_with('\n'), "the present run came to its end");
+    let said = format!("interrupted after {} of 400000 runs; the same command goes on from ", lines() - 1);
+    assert!(errors.contains(&said), "{errors}");
+    assert_eq!(array(&json(&arguments)["runs"]).len(), 8);
+}
+
+#[test]
 fn wrong_input_is_one_line() {
     let folder = std::env::temp_dir().join(format!("foretoken-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -171,6 +378,12 @@ fn wrong_input_is_one_line() {
     assert!(with(&[&plain, "--set", "target.context=20"]).contains("lower -n or raise target.context"));
     assert!(error(&[&plain, "--prompts", folder.to_str().unwrap()]).contains("a folder needs .jsonl files"));
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A report without what is of its own process.
+fn without_own(mut report: Value) -> Value {
+    report["memory"].take();
+    report
 }
 
 fn array(value: &Value) -> &Vec<Value> {

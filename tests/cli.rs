@@ -66,7 +66,7 @@ fn json_is_one_object_whose_sums_agree() {
         assert_eq!(count("accepted") + count("rounds"), n, "a round brings what it accepts, and one more");
         assert!(count("prompt_tokens") > 1 && count("plain_rounds") <= count("rounds"));
         assert!(count("accepted") <= count("drafted"));
-        let parts = number("draft_s") + number("verify_s") + number("other_s");
+        let parts: f64 = ["draft_s", "verify_s", "sampling_s", "cache_s", "other_s"].map(number).iter().sum();
         assert!(number("prefill_s") > 0.0 && (parts - number("decode_s")).abs() < 1e-6, "{run:?}");
         if n > 0 {
             assert!((number("mean_acceptance_length") - n as f64 / count("rounds") as f64).abs() < 1e-9);

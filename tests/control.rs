@@ -152,6 +152,8 @@ impl World {
                 ending: Ending::Recovered,
                 draft: Duration::from_secs_f64(draft),
                 score: Duration::from_secs_f64(score),
+                sampling: Duration::ZERO,
+                cache: Duration::ZERO,
                 total: Duration::from_secs_f64(draft + score),
                 predicted: control.as_ref().and_then(|control| control.prediction()),
                 threads: None,

@@ -2,32 +2,38 @@
 //!
 //! The target is loaded once. Every prompt is continued by plain decoding and with every
 //! configuration, one right after the other and in an order that rotates, so that a machine that
-//! warms up or is busy meanwhile treats them alike; [`crate::report`] compares within such a group.
+//! warms up or is busy meanwhile treats them alike; [`crate::report`] compares within such a group. A
+//! file of [`raw`] data lets a comparison go on that was broken off; [`json`] and [`csv`] tell it to
+//! other programs.
 
+mod csv;
+mod json;
+mod raw;
 mod synthetic;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::run::{describe, Overrides};
-use super::{note, Failure};
-use crate::config::{Setup, TargetSetup};
+use super::{note, progress, Failure};
+use crate::config::Setup;
 use crate::control::Control;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 use crate::generate::{generate, Generation, Limits};
 use crate::llama::host::{warnings, LlamaHost};
 use crate::llama::model::Model;
 use crate::llama::threads::ThreadCount;
+use crate::machine::{self, EnergyMeter, Memory};
 use crate::prompts::{self, Prompt};
 use crate::registry::Registry;
-use crate::report::{ends_in_cycle, Comparison, Method, Row, Run};
-use crate::stats::Summary;
+use crate::report::{Comparison, Method, Run};
 use crate::threads::{Threads, Workers};
+use csv::Csv;
 use foretoken_drafter::{Drafter, Host, Law, Shape, Token};
+use json::{file_name, Conditions, Config};
+use raw::Raw;
 
 /// Compare configurations with plain decoding.
 ///
@@ -39,9 +45,6 @@ pub struct Bench {
     #[arg(required = true, value_name = "CONFIG")]
     configs: Vec<PathBuf>,
     /// Prompts: JSON lines {"id", "kind", "prompt"}, plain text, or a folder of .jsonl files.
-    ///
-    /// The files of MT-bench, Spec-Bench (question.jsonl: kind is the category, and of several turns the first is the
-    /// prompt) and HumanEval (HumanEval.jsonl, unpacked: kind `code`) are read as they are.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_FOLDER")]
     prompts: Vec<PathBuf>,
     /// Use only the first prompts of each kind.
@@ -73,6 +76,15 @@ pub struct Bench {
     /// Print one JSON object with every run instead of the table.
     #[arg(long)]
     json: bool,
+    /// Write every run as a line of this CSV file, too.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Keep every run in this file (JSON lines) as it ends, and go on from what is in it.
+    ///
+    /// The file must be of the same comparison; only --repeats may differ, and what is there beyond them is left out.
+    /// Ctrl-C then ends after the present run. What control had learned of a method is not kept: it begins anew.
+    #[arg(long, value_name = "FILE")]
+    raw: Option<PathBuf>,
 }
 
 impl Bench {
@@ -96,63 +108,80 @@ impl Bench {
             seed: None,
             synthetic: None,
             json: false,
+            csv: None,
+            raw: None,
         }
     }
 
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
-        let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
-        let (comparison, host, tokens) = self.compare(&setups, registry)?;
+        let csv = self.csv.as_deref().map(Csv::open).transpose()?;
+        let done = self.compare(registry)?;
+        let report = json::report(&done, self.repeats);
+        if let Some(csv) = csv {
+            csv.write(report.runs())?;
+        }
         let mut out = std::io::stdout().lock();
         if self.json {
-            let report = self.json(&comparison, &setups, &host, &tokens);
             let line = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
             writeln!(out, "{line}")?;
         } else {
-            writeln!(out, "{}\n\n{}", self.headline(&comparison, &setups[0], &host), comparison.table())?;
+            writeln!(out, "{}\n\n{}", done.headline, done.comparison.table())?;
         }
         Ok(())
     }
 
     /// Run everything, for whoever looks at the result.
     pub fn comparison(&self, registry: &Registry) -> Result<Comparison, Failure> {
-        let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
-        Ok(self.compare(&setups, registry)?.0)
+        Ok(self.compare(registry)?.comparison)
     }
 
-    fn compare<'a>(
-        &self,
-        setups: &[Setup],
-        registry: &'a Registry,
-    ) -> Result<(Comparison, LlamaHost<'a>, Vec<Vec<Token>>), Failure> {
-        self.check_alike(setups)?;
-        self.check_synthetic(setups)?;
-        let prompts = prompts::read(&self.prompts).map_err(|e| Failure::Input(e.to_string()))?;
-        let prompts = prompts::first_of_each_kind(prompts, self.prompts_per_kind.unwrap_or(usize::MAX));
-        if prompts.is_empty() {
-            return Err(Failure::Input("no prompts to run: give --prompts a file that has some".to_owned()));
-        }
-        let setup = roomiest(setups);
+    fn compare(&self, registry: &Registry) -> Result<Done, Failure> {
+        let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
+        self.check_alike(&setups)?;
+        self.check_synthetic(&setups)?;
+        let prompts = self.read_prompts()?;
+        let setup = roomiest(&setups);
         for warning in warnings(&setup)? {
             note(format!("warning: {warning}"));
         }
         let mut host = LlamaHost::load(&setup, registry)?;
         let tokens = self.tokenise(&prompts, &host)?;
+        let loaded = self.methods(&setups, &mut host)?;
+        let methods: Vec<Method> = loaded.iter().map(|loaded| loaded.method.clone()).collect();
+        let conditions = Conditions::of(self, &setups[0], &host, &prompts, &tokens);
+        let configs = self.describe_configs(&methods, &setups);
         let mut bench = Runner {
-            methods: self.methods(setups, &mut host)?,
+            methods: loaded,
             vocabulary: host.model().clone(),
             engine: Engine::new(Box::new(host.open_target()?), None, setups[0].sampling.clone(), PLAIN, setups[0].seed),
             threads: (host.threads().clone(), host.context_options().threads),
             max_tokens: self.max_tokens as usize,
             seed: setups[0].seed,
+            energy: EnergyMeter::of_this_machine(),
         };
-        let runs = self.run_all(&mut bench, &tokens)?;
-        let comparison = Comparison {
-            methods: bench.methods.into_iter().map(Loaded::into_method).collect(),
-            prompts,
-            runs,
-            greedy: setups[0].sampling.is_greedy(),
-        };
-        Ok((comparison, host, tokens))
+        let kept = self.kept(&conditions, &configs)?;
+        let runs = self.run_all(&mut bench, &tokens, kept)?;
+        // While caches and models are still there.
+        let memory = machine::memory();
+        let comparison = Comparison { methods, prompts, runs, greedy: setups[0].sampling.is_greedy() };
+        let headline = self.headline(&comparison, &setups[0], &host);
+        Ok(Done { comparison, conditions, configs, memory, headline })
+    }
+
+    fn read_prompts(&self) -> Result<Vec<Prompt>, Failure> {
+        let prompts = prompts::read(&self.prompts).map_err(|e| Failure::Input(e.to_string()))?;
+        let prompts = prompts::first_of_each_kind(prompts, self.prompts_per_kind.unwrap_or(usize::MAX));
+        match prompts.is_empty() {
+            true => Err(Failure::Input("no prompts to run: give --prompts a file that has some".to_owned())),
+            false => Ok(prompts),
+        }
+    }
+
+    fn describe_configs(&self, methods: &[Method], setups: &[Setup]) -> Vec<Config> {
+        // Every configuration, and every one again if they run with dice too.
+        let of = |(method, (file, setup)): (&Method, (&PathBuf, &Setup))| Config::of(method, file, setup);
+        let configured = methods.iter().skip(1).zip(self.configs.iter().zip(setups).cycle()).map(of);
+        std::iter::once(Config::plain(&methods[0].name)).chain(configured).collect()
     }
 
     fn setup(&self, config: &Path) -> Result<Setup, Failure> {
@@ -213,46 +242,46 @@ impl Bench {
     }
 
     fn methods(&self, setups: &[Setup], host: &mut LlamaHost<'_>) -> Result<Vec<Loaded>, Failure> {
-        let plain = Loaded {
-            name: "none".to_owned(),
-            about: "plain decoding".to_owned(),
-            synthetic: None,
-            drafter: None,
-            shape: PLAIN,
-            control: None,
-        };
-        let mut methods = vec![plain];
+        let mut methods = vec![Loaded::plain()];
         for rate in std::iter::once(None).chain(self.synthetic.map(Some)) {
             for (setup, config) in setups.iter().zip(&self.configs) {
-                let mut method = load(setup, config, rate, host)?;
-                if methods.iter().any(|m| m.name == method.name) {
-                    method.name = named(&config.to_string_lossy(), rate);
+                let mut loaded = load(setup, config, rate, host)?;
+                if methods.iter().any(|m| m.method.name == loaded.method.name) {
+                    loaded.method.name = named(&config.to_string_lossy(), rate);
                 }
-                methods.push(method);
+                methods.push(loaded);
             }
         }
         Ok(methods)
     }
 
-    fn run_all(&self, bench: &mut Runner, tokens: &[Vec<Token>]) -> Result<Vec<Run>, Failure> {
-        let (n, repeats) = (bench.methods.len(), self.repeats as usize);
-        // Buffers grow and pages are read at first use; that is nobody's speed.
-        for method in 0..n {
-            bench.run(method, &tokens[0], 0)?;
+    /// What is there of this comparison already.
+    fn kept(&self, conditions: &Conditions, configs: &[Config]) -> Result<Kept, Failure> {
+        let Some(path) = &self.raw else { return Ok(Kept { raw: None, runs: Vec::new() }) };
+        let (raw, mut runs) = Raw::open(path, conditions, configs)?;
+        runs.retain(|run| run.repeat < self.repeats as usize);
+        Ok(Kept { raw: Some(raw), runs })
+    }
+
+    fn run_all(&self, bench: &mut Runner, tokens: &[Vec<Token>], mut kept: Kept) -> Result<Vec<Run>, Failure> {
+        let all = schedule(bench.methods.len(), tokens.len(), self.repeats as usize);
+        let left: Vec<Place> = all.iter().copied().filter(|&place| !kept.has(place)).collect();
+        let interrupted = kept.raw.is_some().then(progress::interrupt);
+        if !left.is_empty() {
+            bench.warm_up(&tokens[0])?;
         }
-        let mut progress = Progress::new(n * tokens.len() * repeats);
-        let mut runs = Vec::new();
-        for repeat in 0..repeats {
-            for (prompt, text) in tokens.iter().enumerate() {
-                for turn in 0..n {
-                    let method = (turn + repeat + prompt) % n;
-                    progress.next(&bench.methods[method].name);
-                    let Generation { tokens, stats, .. } = bench.run(method, text, repeat)?;
-                    runs.push(Run { method, prompt, repeat, tokens, stats });
-                }
+        let bar = progress::begin(String::new(), all.len());
+        bar.set_position(kept.runs.len() as u64);
+        bar.reset_eta();
+        for Place { method, prompt, repeat } in left {
+            if interrupted.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                return Err(kept.broken_off(all.len()));
             }
+            bar.set_message(bench.methods[method].method.name.clone());
+            kept.push(bench.run(method, prompt, &tokens[prompt], repeat)?)?;
+            bar.inc(1);
         }
-        Ok(runs)
+        Ok(kept.runs)
     }
 
     fn headline(&self, comparison: &Comparison, setup: &Setup, host: &LlamaHost<'_>) -> String {
@@ -270,86 +299,74 @@ impl Bench {
             self.repeats,
         )
     }
+}
 
-    fn json(
-        &self,
-        comparison: &Comparison,
-        setups: &[Setup],
-        host: &LlamaHost<'_>,
-        tokens: &[Vec<Token>],
-    ) -> impl Serialize {
-        let (llama_cpp, cpu_features) = crate::llama::version();
-        let s = &setups[0].sampling;
-        let method = |(i, method): (usize, &Method)| {
-            // Plain decoding, every configuration, and every configuration again if they were synthetic too.
-            let config = i.checked_sub(1).map(|i| i % setups.len());
-            let setup = config.map(|i| &setups[i]);
-            let mut rows = comparison.rows(i);
-            JsonMethod {
-                name: method.name.clone(),
-                file: config.map(|i| file_name(&self.configs[i])),
-                synthetic: method.synthetic,
-                drafter: setup.map_or("none".to_owned(), |s| s.drafter.kind.clone()),
-                settings: setup.map_or(serde_json::Value::Null, |s| settings(&s.drafter.settings)),
-                shape: setup.map(|s| {
-                    serde_json::json!({
-                        "max_nodes": s.shape.max_nodes, "depth": s.shape.depth, "width": s.shape.width,
-                        "adaptive": s.adaptive,
-                    })
-                }),
-                overall: rows.pop(),
-                overall_without_cycles: comparison.row_without_cycles(i),
-                kinds: rows,
-            }
-        };
-        let run = |run: &Run| JsonRun {
-            config: comparison.methods[run.method].name.clone(),
-            prompt: comparison.prompts[run.prompt].id.clone(),
-            kind: comparison.prompts[run.prompt].kind.clone(),
-            repeat: run.repeat,
-            ratio: comparison.ratio(run),
-            differs_at: comparison.differs_at(run),
-            cycling: ends_in_cycle(&run.tokens),
-            summary: run.stats.summary(),
-        };
-        let prompt = |(prompt, tokens): (&Prompt, &Vec<Token>)| JsonPrompt {
-            id: prompt.id.clone(),
-            kind: prompt.kind.clone(),
-            tokens: tokens.len(),
-        };
-        JsonReport {
-            version: env!("CARGO_PKG_VERSION"),
-            llama_cpp,
-            command: command_line(),
-            machine: serde_json::json!({
-                "os": std::env::consts::OS, "arch": std::env::consts::ARCH, "cpu": cpu_name(),
-                "cores": crate::llama::context::default_threads(), "features": cpu_features,
-            }),
-            threads: host.context_options().threads,
-            target: target_settings(&setups[0].target, host),
-            sampling: serde_json::json!({
-                "temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p, "min_p": s.min_p,
-                "repeat_penalty": s.repeat_penalty, "frequency_penalty": s.frequency_penalty,
-                "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": setups[0].seed,
-            }),
-            max_tokens: self.max_tokens,
-            repeats: self.repeats,
-            prompts: comparison.prompts.iter().zip(tokens).map(prompt).collect(),
-            configs: comparison.methods.iter().enumerate().map(method).collect(),
-            runs: comparison.runs.iter().map(run).collect(),
-        }
+/// What `bench` found.
+struct Done {
+    comparison: Comparison,
+    conditions: Conditions,
+    configs: Vec<Config>,
+    memory: Option<Memory>,
+    headline: String,
+}
+
+/// The runs so far, and the file that has them too.
+struct Kept {
+    raw: Option<Raw>,
+    runs: Vec<Run>,
+}
+
+impl Kept {
+    fn has(&self, place: Place) -> bool {
+        self.runs.iter().any(|run| Place { method: run.method, prompt: run.prompt, repeat: run.repeat } == place)
     }
+
+    fn push(&mut self, run: Run) -> Result<(), Failure> {
+        if let Some(raw) = &mut self.raw {
+            raw.keep(&run)?;
+        }
+        self.runs.push(run);
+        Ok(())
+    }
+
+    fn broken_off(&self, all: usize) -> Failure {
+        let path = self.raw.as_ref().map_or(Path::new(""), Raw::path).display();
+        let done = self.runs.len();
+        Failure::Running(format!("interrupted after {done} of {all} runs; the same command goes on from {path}"))
+    }
+}
+
+/// Which run of all.
+#[derive(Clone, Copy, PartialEq)]
+struct Place {
+    method: usize,
+    prompt: usize,
+    repeat: usize,
+}
+
+/// All runs in their order: the methods one right after the other, each time another one first.
+fn schedule(methods: usize, prompts: usize, repeats: usize) -> Vec<Place> {
+    let groups = (0..repeats).flat_map(|repeat| (0..prompts).map(move |prompt| (prompt, repeat)));
+    let turns = groups.flat_map(|group| (0..methods).map(move |turn| (turn, group)));
+    let place = |(turn, (prompt, repeat))| Place { method: (turn + repeat + prompt) % methods, prompt, repeat };
+    turns.map(place).collect()
 }
 
 /// Plain decoding or a configuration, ready to run.
 struct Loaded {
-    name: String,
-    about: String,
-    synthetic: Option<f64>,
+    method: Method,
     drafter: Option<Box<dyn Drafter>>,
     shape: Shape,
     /// Kept from text to text, as in a program that generates many.
     control: Option<Control>,
+}
+
+impl Loaded {
+    fn plain() -> Loaded {
+        let method =
+            Method { name: "none".to_owned(), about: "plain decoding".to_owned(), is_adaptive: false, synthetic: None };
+        Loaded { method, drafter: None, shape: PLAIN, control: None }
+    }
 }
 
 /// A configuration with a drafter of its own, whose guesses dice accept if there is a rate.
@@ -364,24 +381,17 @@ fn load(setup: &Setup, config: &Path, rate: Option<f64>, host: &mut LlamaHost<'_
             None => threads.explore(None),
         })
     });
-    Ok(Loaded {
+    let method = Method {
         name: named(&config.file_stem().unwrap_or_default().to_string_lossy(), rate),
         about: rate.map_or_else(|| describe(setup), |rate| synthetic::about(rate, &describe(setup))),
+        is_adaptive: control.is_some(),
         synthetic: rate,
-        drafter: Some(drafter),
-        shape: host.shape(setup),
-        control,
-    })
+    };
+    Ok(Loaded { method, drafter: Some(drafter), shape: host.shape(setup), control })
 }
 
 fn named(config: &str, rate: Option<f64>) -> String {
     format!("{config}{}", if rate.is_some() { "-synthetic" } else { "" })
-}
-
-impl Loaded {
-    fn into_method(self) -> Method {
-        Method { name: self.name, about: self.about, synthetic: self.synthetic }
-    }
 }
 
 const PLAIN: Shape = Shape { max_nodes: 0, depth: 0, width: 1 };
@@ -395,24 +405,40 @@ struct Runner {
     threads: (ThreadCount, usize),
     max_tokens: usize,
     seed: u64,
+    energy: Option<EnergyMeter>,
 }
 
 impl Runner {
-    fn run(&mut self, method: usize, prompt: &[Token], repeat: usize) -> Result<Generation, Failure> {
+    /// Buffers grow and pages are read at first use; that is nobody's speed.
+    fn warm_up(&mut self, text: &[Token]) -> Result<(), Failure> {
+        (0..self.methods.len()).try_for_each(|method| self.run(method, 0, text, 0).map(drop))
+    }
+
+    /// Continue the prompt whose index and tokens are given.
+    fn run(&mut self, method: usize, prompt: usize, text: &[Token], repeat: usize) -> Result<Run, Failure> {
         let chosen = &mut self.methods[method];
         self.engine.set_drafter(chosen.drafter.take());
         self.engine.set_shape(chosen.shape);
         self.engine.set_control(chosen.control.take());
-        self.engine.set_verifier(chosen.synthetic.map(synthetic::verifier));
+        self.engine.set_verifier(chosen.method.synthetic.map(synthetic::verifier));
         self.engine.forget();
         self.engine.reseed(self.seed.wrapping_add(repeat as u64));
-        let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: true };
-        let never = AtomicBool::new(false);
-        let result = generate(&mut self.engine, self.vocabulary.as_ref(), prompt, &limits, &never, &mut |_| true);
+        let before = self.energy.as_ref().and_then(EnergyMeter::read);
+        let generation = self.generate(text);
+        let joules = self.energy.as_ref().zip(before).and_then(|(meter, before)| meter.joules_since(&before));
+        let control = self.engine.control().map(|control| control.report(self.engine.context().len()));
+        let chosen = &mut self.methods[method];
         chosen.drafter = self.engine.set_drafter(None);
         chosen.control = self.engine.set_control(None);
         self.threads.0.set(self.threads.1);
-        result.map_err(|e| blamed(e.into(), &chosen.name))
+        let Generation { tokens, stats, .. } = generation.map_err(|e| blamed(e.into(), &chosen.method.name))?;
+        Ok(Run { method, prompt, repeat, tokens, stats, joules, control })
+    }
+
+    fn generate(&mut self, text: &[Token]) -> Result<Generation, EngineError> {
+        let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: true };
+        let never = AtomicBool::new(false);
+        generate(&mut self.engine, self.vocabulary.as_ref(), text, &limits, &never, &mut |_| true)
     }
 }
 
@@ -467,135 +493,4 @@ fn blamed(failure: Failure, culprit: &str) -> Failure {
         Failure::Running(message) => Failure::Running(format!("{culprit}: {message}")),
         Failure::ClosedStdout => Failure::ClosedStdout,
     }
-}
-
-/// A line on stderr that says how far we are; nothing if nobody watches.
-struct Progress {
-    done: usize,
-    all: usize,
-    begun: std::time::Instant,
-    shown: bool,
-}
-
-impl Progress {
-    fn new(all: usize) -> Progress {
-        Progress { done: 0, all, begun: std::time::Instant::now(), shown: std::io::stderr().is_terminal() }
-    }
-
-    fn next(&mut self, name: &str) {
-        if self.shown {
-            let left = match self.done {
-                0 => String::new(),
-                done => {
-                    let seconds = self.begun.elapsed().as_secs_f64() / done as f64 * (self.all - done) as f64;
-                    format!(", about {seconds:.0} s left")
-                }
-            };
-            eprint!("\r\x1b[Krun {} of {}{left}: {name}", self.done + 1, self.all);
-        }
-        self.done += 1;
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown {
-            eprint!("\r\x1b[K");
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct JsonReport {
-    version: &'static str,
-    llama_cpp: String,
-    command: Vec<String>,
-    machine: serde_json::Value,
-    threads: usize,
-    target: serde_json::Value,
-    sampling: serde_json::Value,
-    max_tokens: u32,
-    repeats: u32,
-    prompts: Vec<JsonPrompt>,
-    configs: Vec<JsonMethod>,
-    runs: Vec<JsonRun>,
-}
-
-#[derive(Serialize)]
-struct JsonPrompt {
-    id: String,
-    kind: String,
-    tokens: usize,
-}
-
-#[derive(Serialize)]
-struct JsonMethod {
-    name: String,
-    file: Option<String>,
-    synthetic: Option<f64>,
-    drafter: String,
-    settings: serde_json::Value,
-    shape: Option<serde_json::Value>,
-    overall: Option<Row>,
-    overall_without_cycles: Option<Row>,
-    kinds: Vec<Row>,
-}
-
-#[derive(Serialize)]
-struct JsonRun {
-    config: String,
-    prompt: String,
-    kind: String,
-    repeat: usize,
-    ratio: Option<f64>,
-    differs_at: Option<usize>,
-    cycling: bool,
-    #[serde(flatten)]
-    summary: Summary,
-}
-
-fn target_settings(t: &TargetSetup, host: &LlamaHost<'_>) -> serde_json::Value {
-    serde_json::json!({
-        "model": file_name(&t.model), "context": host.context_options().n_ctx, "gpu_layers": t.gpu_layers,
-        "device": t.device, "mmap": t.mmap, "mlock": t.mlock, "repack": t.repack,
-        "kv_type": format!("{:?}", t.kv_type).to_lowercase(), "flash_attention": t.flash_attention,
-    })
-}
-
-/// A drafter's settings as JSON, paths cut to their file names: a report says nothing of anyone's disk.
-fn settings(toml: &str) -> serde_json::Value {
-    fn cut(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::String(text) if Path::new(text.as_str()).extension().is_some() => {
-                *text = file_name(Path::new(text.as_str()));
-            }
-            serde_json::Value::Array(values) => values.iter_mut().for_each(cut),
-            serde_json::Value::Object(values) => values.values_mut().for_each(cut),
-            _ => {}
-        }
-    }
-    let table: toml::Table = toml.parse().unwrap_or_default();
-    let mut value = serde_json::to_value(table).unwrap_or_default();
-    cut(&mut value);
-    value
-}
-
-/// The command as typed; absolute paths cut to their file names.
-fn command_line() -> Vec<String> {
-    let name = |(i, word): (usize, String)| match Path::new(&word) {
-        path if i == 0 || path.is_absolute() => file_name(path),
-        _ => word,
-    };
-    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).enumerate().map(name).collect()
-}
-
-/// The processor's name where the system tells it (Linux).
-fn cpu_name() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use crate::llama::quantize::Child;
 
@@ -42,10 +42,11 @@ fn show(file: &Path, done: usize, all: usize) {
     }
 }
 
-/// A progress bar on stderr, which shows nothing where stderr is no terminal.
+/// A progress bar with the time left, on stderr; it shows nothing where stderr is no terminal, and goes when it is
+/// dropped.
 pub fn begin(what: String, all: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
-    let bar = ProgressBar::new(all as u64).with_message(what);
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len}, {eta} left");
+    let bar = ProgressBar::new(all as u64).with_message(what).with_finish(ProgressFinish::AndClear);
     match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,

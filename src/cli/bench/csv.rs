@@ -1,0 +1,105 @@
+//! Every run as a line of a CSV file (RFC 4180, lines end in a line feed): for spreadsheets and plots.
+//!
+//! Columns have the names and units of the JSON report. What was not measured is an empty field; lists are left out.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cli::Failure;
+
+const COLUMNS: [&str; 30] = [
+    "config",
+    "prompt",
+    "kind",
+    "temperature",
+    "repeat",
+    "ratio",
+    "differs_at",
+    "cycling",
+    "prompt_tokens",
+    "generated_tokens",
+    "rounds",
+    "plain_rounds",
+    "drafted",
+    "accepted",
+    "acceptance_rate",
+    "mean_acceptance_length",
+    "prefill_s",
+    "decode_s",
+    "draft_s",
+    "verify_s",
+    "sampling_s",
+    "cache_s",
+    "other_s",
+    "tokens_per_second",
+    "time_to_first_token_s",
+    "pause_p50_s",
+    "pause_p95_s",
+    "realised_over_predicted",
+    "joules",
+    "joules_per_token",
+];
+
+/// A file that is known to be writable before anything runs.
+pub struct Csv {
+    file: File,
+    path: PathBuf,
+}
+
+impl Csv {
+    /// Open or create the file; what it contains stays until [`write`](Csv::write).
+    pub fn open(path: &Path) -> Result<Csv, Failure> {
+        let file = File::options().write(true).create(true).truncate(false).open(path);
+        match file {
+            Ok(file) => Ok(Csv { file, path: path.to_owned() }),
+            Err(e) => Err(Failure::Input(format!("cannot write {}: {e}; give --csv another name", path.display()))),
+        }
+    }
+
+    /// Put these runs into the file, and nothing else.
+    pub fn write(mut self, runs: &[impl Serialize]) -> Result<(), Failure> {
+        let text = table(runs).map_err(|e| Failure::Running(e.to_string()))?;
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all(text.as_bytes()));
+        written.map_err(|e| Failure::Running(format!("cannot write {}: {e}", self.path.display())))
+    }
+}
+
+/// A header, and a line for each run.
+fn table(runs: &[impl Serialize]) -> Result<String, serde_json::Error> {
+    let mut lines = vec![COLUMNS.join(",")];
+    for run in runs {
+        let run = serde_json::to_value(run)?;
+        lines.push(COLUMNS.map(|column| field(&run[column])).join(","));
+    }
+    Ok(lines.join("\n") + "\n")
+}
+
+fn field(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) if text.contains([',', '"', '\n', '\r']) => format!("\"{}\"", text.replace('"', "\"\"")),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn fields_are_quoted_where_they_must_be() {
+        let run =
+            json!({"config": "a, b", "prompt": "say \"hi\"\nthen", "kind": "plain", "ratio": null, "cycling": true});
+        let table = table(&[run]).unwrap();
+        let (head, line) = table.split_once('\n').unwrap();
+        assert_eq!(head.split(',').count(), COLUMNS.len());
+        assert!(line.starts_with("\"a, b\",\"say \"\"hi\"\"\nthen\",plain,,,,,true,"), "{line}");
+        assert_eq!(line.matches(',').count(), COLUMNS.len(), "one stands within quotes: {line}");
+    }
+}
