@@ -34,6 +34,8 @@
 //! * [`prompts`]: Which texts does a benchmark continue?
 //! * [`report`]: What did a comparison with plain decoding find?
 //! * [`spread`]: How far are its medians to be trusted?
+//! * [`theory`]: What should speculation bring, by the formulas?
+//! * [`page`]: How does a comparison look, with theory beside it?
 //! * [`config`]: What did the user write, and what does it mean?
 //! * [`registry`]: Which drafters are there? The only list.
 //! * [`map`]: How is a file read in place?
@@ -163,6 +165,7 @@ pub mod heads;
 pub mod llama;
 #[allow(unsafe_code)]
 pub mod map;
+pub mod page;
 pub mod prompts;
 pub mod registry;
 pub mod report;
@@ -172,4 +175,5 @@ pub mod stats;
 pub mod survival;
 pub mod testkit;
 pub mod text;
+pub mod theory;
 pub mod verify;

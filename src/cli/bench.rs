@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::generate::{generate, Generation, Limits};
 use crate::llama::host::{warnings, LlamaHost};
 use crate::llama::model::Model;
+use crate::page::Report;
 use crate::prompts::{self, Prompt};
 use crate::registry::Registry;
 use crate::report::{ends_in_cycle, Comparison, Method, Row, Run};
@@ -60,6 +61,9 @@ pub struct Bench {
     /// Print one JSON object with every run instead of the table.
     #[arg(long)]
     json: bool,
+    /// Draw the comparison as an HTML page, as `foretoken page` does.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 impl Bench {
@@ -82,21 +86,25 @@ impl Bench {
             temperature: Some(temperature),
             seed: None,
             json: false,
+            html: None,
         }
     }
 
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
         let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
         let (comparison, host, tokens) = self.compare(&setups, registry)?;
+        let report = self.json(&comparison, &setups, &host, &tokens);
+        let report = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
         let mut out = std::io::stdout().lock();
         if self.json {
-            let report = self.json(&comparison, &setups, &host, &tokens);
-            let line = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
-            writeln!(out, "{line}")?;
+            writeln!(out, "{report}")?;
         } else {
             writeln!(out, "{}\n\n{}", self.headline(&comparison, &setups[0], &host), comparison.table())?;
         }
-        Ok(())
+        match &self.html {
+            Some(path) => super::page::write(&[Report::parse(&report).map_err(Failure::Running)?], path),
+            None => Ok(()),
+        }
     }
 
     /// Run everything, for whoever looks at the result.

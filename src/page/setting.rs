@@ -1,0 +1,72 @@
+//! How it was measured: the machine, the models, the command, and what the words mean.
+
+use serde_json::Value;
+
+use super::input::Report;
+use super::markup::{element, Element};
+use super::speed::count;
+
+/// The machine in a line, for the head of the page.
+pub fn machine(report: &Report) -> String {
+    let cpu = report.machine["cpu"].as_str().unwrap_or("unnamed processor");
+    let threads = report.threads.map_or(String::new(), |n| format!(", {}", count(n, "thread")));
+    let system = report.machine["os"].as_str().map_or(String::new(), |os| format!(", {os}"));
+    format!("{cpu}{threads}{system}")
+}
+
+/// A list of everything that another would need to repeat it.
+pub fn setting(report: &Report) -> Element {
+    let mut list = element("dl");
+    for (name, value) in facts(report).into_iter().filter(|(_, value)| !value.is_empty()) {
+        list = list.holding([element("dt").text(name), element("dd").text(value)]);
+    }
+    let command = element("pre").text(report.command.join(" "));
+    let ratio = element("p")
+        .text("Speed is tokens per second of decoding, prefill excluded, over plain decoding's on the same prompt in the ")
+        .text("same repeat, one run right after the other; of a kind of text it is the median over its runs, over all kinds ")
+        .text("the geometric mean of those. The interval is a bootstrap over prompts and their repeats.");
+    element("section").holding([element("h2").text("How it was measured"), ratio, command, list])
+}
+
+fn facts(report: &Report) -> Vec<(&'static str, String)> {
+    let kinds = report.kinds();
+    let per_kind = |kind: &&str| format!("{kind} {}", report.prompts.iter().filter(|p| p.kind == **kind).count());
+    let overall = || report.methods().iter().filter_map(|m| Some((&m.name, m.overall.as_ref()?)));
+    let differing = overall().filter_map(|(name, row)| Some(format!("{name} {}", row.differing.filter(|&n| n > 0)?)));
+    let cycling = overall().filter(|(_, row)| row.cycling > 0).map(|(name, row)| format!("{name} {}", row.cycling));
+    vec![
+        ("Machine", machine(report)),
+        ("Instruction sets", report.machine["features"].as_str().map_or(String::new(), features)),
+        ("Target and law", report.name()),
+        ("Prompts", format!("{}: {}", report.prompts.len(), kinds.iter().map(per_kind).collect::<Vec<_>>().join(", "))),
+        ("Tokens after each", report.max_tokens.map_or(String::new(), |n| n.to_string())),
+        ("Repeats", report.repeats.map_or(String::new(), |n| n.to_string())),
+        ("Greedy texts that leave plain text", differing.collect::<Vec<_>>().join(", ")),
+        ("Prompts whose text ends in a cycle", cycling.collect::<Vec<_>>().join(", ")),
+        ("Memory", plainly(&report.memory)),
+        ("Energy", plainly(&report.energy)),
+        ("Versions", format!("foretoken {}, llama.cpp {}", report.version, report.llama_cpp)),
+    ]
+}
+
+/// The names of what llama.cpp says is there.
+fn features(text: &str) -> String {
+    let names = text.split('|').filter_map(|part| part.trim().strip_suffix(" = 1"));
+    names.map(|name| name.trim_start_matches("CPU : ")).collect::<Vec<_>>().join(" ")
+}
+
+/// A value as `name: value`, the parts of it one after the other.
+fn plainly(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Object(parts) => parts
+            .iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, v)| format!("{k} {}", plainly(v)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        Value::Array(parts) => parts.iter().map(plainly).collect::<Vec<_>>().join("; "),
+        other => other.to_string(),
+    }
+}
