@@ -101,7 +101,8 @@ pub struct Passes {
 }
 
 impl Passes {
-    /// Of measured `(n, ratio, rounds)`: those that round to the same n are averaged by their rounds.
+    /// Of measured `(n, ratio, rounds)`: those that round to the same n are averaged by their rounds, and
+    /// left out if those are few.
     pub fn of(measured: &[(f64, f64, f64)]) -> Passes {
         let usable = |&&(n, ratio, rounds): &&(f64, f64, f64)| {
             n.round() > 1.0 && n < LARGEST && ratio > 0.0 && ratio < LARGEST && rounds > 0.0 && rounds.is_finite()
@@ -111,7 +112,8 @@ impl Passes {
             let sum = sums.entry(n.round() as u64).or_default();
             [n * rounds, ratio * rounds, rounds].iter().zip(sum).for_each(|(add, sum)| *sum += add);
         }
-        Passes { points: sums.values().map(|[n, ratio, rounds]| (n / rounds, ratio / rounds)).collect() }
+        let enough = sums.values().filter(|[_, _, rounds]| *rounds >= FEW);
+        Passes { points: enough.map(|[n, ratio, rounds]| (n / rounds, ratio / rounds)).collect() }
     }
 
     /// What was measured: n and ratio, by n, beyond n = 1.
@@ -135,6 +137,8 @@ impl Passes {
 
 /// After these, an α is known to the last digit.
 const HALVINGS: usize = 52;
+/// The mean of fewer rounds says little of a machine that others use too.
+const FEW: f64 = 5.0;
 /// More tokens in a pass, or a dearer one, is no measurement.
 const LARGEST: f64 = 1e6;
 
@@ -194,7 +198,7 @@ mod tests {
     fn worked_by_hand() {
         near(Acceptance::Same(0.5).expected_tokens(2), 1.75);
         near(Acceptance::Same(0.8).expected_tokens(1), 1.8);
-        let costs = Costs { draft: 0.1, passes: Passes::of(&[(3.0, 1.3, 1.0), (5.0, 2.0, 1.0)]) };
+        let costs = Costs { draft: 0.1, passes: Passes::of(&[(3.0, 1.3, 10.0), (5.0, 2.0, 10.0)]) };
         near(Acceptance::Same(0.5).speed_up(2, &costs), 1.75 / (0.2 + 1.3));
         near(Acceptance::Same(0.5).speed_up(1, &costs), 1.5 / (0.1 + 1.15));
     }
@@ -207,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_best_length_is_the_fastest_of_all() {
-        let costs = Costs { draft: 0.1, passes: Passes::of(&[(2.0, 1.2, 1.0), (9.0, 3.0, 1.0)]) };
+        let costs = Costs { draft: 0.1, passes: Passes::of(&[(2.0, 1.2, 10.0), (9.0, 3.0, 10.0)]) };
         let acceptance = Acceptance::Same(0.8);
         let (k, speed) = acceptance.best(8, &costs);
         assert!((1..=8).all(|other| acceptance.speed_up(other, &costs) <= speed));
@@ -235,8 +239,9 @@ mod tests {
 
     #[test]
     fn passes_are_straight_between_points_and_go_on_beyond() {
-        let passes = Passes::of(&[(4.8, 2.0, 3.0), (5.2, 3.0, 1.0), (1.2, 9.0, 1.0), (f64::NAN, 1.0, 1.0)]);
-        assert_eq!(passes.points().len(), 1, "1.2 is a plain pass, nothing is no number");
+        let passes =
+            Passes::of(&[(4.8, 2.0, 30.0), (5.2, 3.0, 10.0), (1.2, 9.0, 10.0), (f64::NAN, 1.0, 10.0), (8.0, 9.0, 4.0)]);
+        assert_eq!(passes.points().len(), 1, "one is plain, one is no number, one rests on four rounds");
         let (n, ratio) = passes.points()[0];
         near(n, 4.9);
         near(ratio, 2.25);

@@ -7,6 +7,7 @@ use super::markup::{element, Element};
 use super::plot::{Mark, Plot};
 use super::rows::{self, Dot, Rows};
 use super::scale::Scale;
+use super::speed::count;
 
 /// Choices, reliability and foresight of every adaptive method.
 pub fn controller(report: &Report) -> Option<Section> {
@@ -31,25 +32,33 @@ pub fn controller(report: &Report) -> Option<Section> {
 
 fn choices(method: &Method, control: &Control) -> Option<Element> {
     let all: f64 = control.choices.iter().map(|&rounds| rounds as f64).sum();
-    let share = |rounds: usize| 100.0 * rounds as f64 / all;
-    let bar = |(nodes, &rounds): (usize, &usize)| Mark::Bar {
-        at: (nodes as f64, share(rounds)),
-        width: 0.8,
-        class: "bar verify",
-        about: format!("{nodes} nodes: {rounds} rounds"),
+    let row = |(nodes, &rounds): (usize, &usize)| {
+        let percent = 100.0 * rounds as f64 / all;
+        rows::Row {
+            name: if nodes == 0 { "plain".to_owned() } else { count(nodes, "node") },
+            value: format!("{percent:.1}"),
+            bars: vec![(percent, "bar verify", count(rounds, "round"))],
+            dot: None,
+        }
     };
-    let highest = control.choices.iter().map(|&rounds| share(rounds)).fold(0.0, f64::max);
-    let plot = Plot {
+    let chosen: Vec<rows::Row> =
+        control.choices.iter().enumerate().filter(|(_, &rounds)| rounds > 0).map(row).collect();
+    if chosen.is_empty() {
+        return None;
+    }
+    let highest = chosen.iter().flat_map(|row| &row.bars).map(|bar| bar.0).fold(0.0, f64::max);
+    let rows = Rows {
         title: format!("Nodes scored by {}", method.name),
-        about: "The share of rounds by the number of nodes that were scored; 0 is a plain round.".to_owned(),
-        x: (Scale::whole([-0.5, control.choices.len() as f64 - 0.5]), "nodes".to_owned()),
-        y: (Scale::linear([0.0, highest]), "percent of rounds".to_owned()),
-        marks: control.choices.iter().enumerate().map(bar).collect(),
+        about: "The share of rounds by the number of nodes that were scored.".to_owned(),
+        axis: (Scale::linear([0.0, highest]), "percent of rounds".to_owned()),
+        mark: None,
+        rows: chosen,
     };
-    (all > 0.0).then(|| figure(&format!("{}: nodes chosen", method.name), plot.svg()))
+    Some(figure(&format!("{}: nodes scored", method.name), rows.svg()))
 }
 
 fn reliability(method: &Method, calibration: &Calibration) -> Option<Element> {
+    let some: Vec<(f64, f64, f64)> = calibration.reliability.iter().copied().filter(|group| group.0 > 0.0).collect();
     let dot = |&(guesses, believed, accepted): &(f64, f64, f64)| Mark::Dot {
         at: (believed, accepted),
         interval: interval(accepted, guesses),
@@ -63,9 +72,9 @@ fn reliability(method: &Method, calibration: &Calibration) -> Option<Element> {
         about: "The share accepted of guesses by their estimated chance; on the broken line estimates are true.".into(),
         x: (Scale::linear([0.0, 1.0]), "estimated chance".to_owned()),
         y: (Scale::linear([0.0, 1.0]), "share accepted".to_owned()),
-        marks: std::iter::once(diagonal).chain(calibration.reliability.iter().map(dot)).collect(),
+        marks: std::iter::once(diagonal).chain(some.iter().map(dot)).collect(),
     };
-    (!calibration.reliability.is_empty()).then(|| figure(&format!("{}: reliability", method.name), plot.svg()))
+    (!some.is_empty()).then(|| figure(&format!("{}: reliability", method.name), plot.svg()))
 }
 
 /// Wilson's 95 % interval of a share of so many.

@@ -21,11 +21,11 @@ pub fn expectation(report: &Report) -> Option<Section> {
         figure(&format!("Speed of {}, c = {:.3}", family.name, costs.draft), speed_plot(family, &costs).svg())
     };
     let tokens = figure("Tokens of a round that drafts", token_plot(&families).svg());
-    let drafts = |m: &&Method| m.overall.as_ref().is_some_and(|row| row.summary.drafted > 0);
-    let trees = report.methods().iter().filter(drafts).filter(|m| !m.drafts_chains());
+    let is_shown = |m: &Method| families.iter().any(|f| f.members.iter().any(|(_, member)| member.name == m.name));
+    let left_out = report.methods().iter().filter(|m| !is_shown(m));
     (!families.is_empty()).then(|| Section {
         title: "Theory and measurement, by acceptance",
-        lead: lead(&trees.map(|m| m.name.as_str()).collect::<Vec<_>>()),
+        lead: lead(&left_out.map(|m| m.name.as_str()).collect::<Vec<_>>()),
         figures: std::iter::once(tokens).chain(families.iter().map(speed)).collect(),
         tables: vec![expectation_table(report, &families)],
     })
@@ -34,7 +34,7 @@ pub fn expectation(report: &Report) -> Option<Section> {
 fn lead(left_out: &[&str]) -> Element {
     let trees = match left_out {
         [] => String::new(),
-        names => format!(" The formula is not about trees, so these are left out: {}.", names.join(", ")),
+        names => format!(" Left out, because they draft trees or hardly anything: {}.", names.join(", ")),
     };
     element("p")
         .text("α is the share accepted of the guesses that the walk came to. The curves are Leviathan's: ")

@@ -18,7 +18,7 @@ pub struct Family<'a> {
 /// All families of a report in the order of their first methods. What drafts trees, or nothing, has none.
 pub fn families(report: &Report) -> Vec<Family<'_>> {
     let mut families: Vec<Family<'_>> = Vec::new();
-    for method in report.methods().iter().filter(|m| m.drafts_chains()) {
+    for method in report.methods().iter().filter(|m| m.drafts_chains() && guesses(m) >= FEW) {
         let Some(shape) = method.shape.as_ref().filter(|shape| shape.depth <= LONGEST) else { continue };
         let alike = |family: &&mut Family<'_>| family.members.iter().all(|(_, other)| are_alike(other, method));
         match families.iter_mut().find(alike) {
@@ -34,6 +34,13 @@ pub fn families(report: &Report) -> Vec<Family<'_>> {
         }
     }
     families
+}
+
+/// Fewer guesses say neither how often they are right nor what they cost.
+const FEW: usize = 50;
+
+fn guesses(method: &Method) -> usize {
+    method.overall.as_ref().map_or(0, |row| row.summary.drafted)
 }
 
 fn are_alike(a: &Method, b: &Method) -> bool {

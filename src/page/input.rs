@@ -40,12 +40,17 @@ pub struct Report {
     pub configs: Vec<Method>,
     /// Every run.
     pub runs: Vec<Run>,
-    /// What was needed of the machine, if it was measured.
-    #[serde(default)]
-    pub memory: Value,
-    /// See `memory`.
-    #[serde(default)]
-    pub energy: Value,
+    /// What it took of the machine, if that was measured.
+    pub memory: Option<Memory>,
+}
+
+/// The memory of the process, in bytes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Memory {
+    /// The most that it ever had, mapped files included.
+    pub peak_rss_bytes: f64,
+    /// What it had in the end without mapped files.
+    pub rss_anon_bytes: f64,
 }
 
 /// What a report says of the target.
@@ -114,6 +119,18 @@ pub struct Row {
     pub ratio_interval_95: Option<(f64, f64)>,
     /// What a round costs.
     pub round_cost: Option<RoundCost>,
+    /// Percent of the time in which drafts were made.
+    pub draft_percent: Option<f64>,
+    /// In the target's passes.
+    pub verify_percent: Option<f64>,
+    /// In which laws were made and verdicts decided.
+    pub sampling_percent: Option<f64>,
+    /// In which drafters took note of what became final.
+    pub cache_percent: Option<f64>,
+    /// In none of these.
+    pub other_percent: Option<f64>,
+    /// Energy, where the machine counts it.
+    pub joules_per_token: Option<f64>,
     /// Counts and times.
     pub summary: Summary,
     /// Greedy texts that are not plain text.
@@ -143,9 +160,6 @@ pub struct RoundCost {
 /// Counts and times over runs.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Summary {
-    /// Tokens.
-    #[serde(default)]
-    pub generated_tokens: usize,
     /// Rounds, plain ones included.
     pub rounds: usize,
     /// Rounds in which nothing was drafted.
@@ -158,6 +172,9 @@ pub struct Summary {
     /// Share of rounds that accepted a guess at each position.
     #[serde(default)]
     pub acceptance_by_position: Vec<f64>,
+    /// Share of all rounds, plain ones too, that accepted a guess at each position.
+    #[serde(default)]
+    pub reached_by_position: Vec<f64>,
     /// Seconds in the target's passes.
     #[serde(default)]
     pub verify_s: f64,
@@ -175,9 +192,7 @@ pub struct ByNodes {
     pub nodes: usize,
     /// How many rounds.
     pub rounds: usize,
-    /// What they yielded.
-    pub tokens: usize,
-    /// Seconds in the target's passes.
+    /// Mean seconds of the target's pass.
     pub pass_s: f64,
 }
 
@@ -298,7 +313,7 @@ impl Report {
         let one = plain.verify_s / plain.rounds as f64;
         let rows = self.methods().iter().filter_map(|m| m.overall.as_ref());
         let entries = rows.flat_map(|row| &row.summary.by_nodes).filter(|_| one > 0.0);
-        let point = |of: &ByNodes| (of.nodes as f64 + 1.0, of.pass_s / of.rounds as f64 / one, of.rounds as f64);
+        let point = |of: &ByNodes| (of.nodes as f64 + 1.0, of.pass_s / one, of.rounds as f64);
         entries.map(point).collect()
     }
 }

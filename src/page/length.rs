@@ -33,9 +33,9 @@ pub fn by_length(report: &Report) -> Option<Section> {
 }
 
 fn best_of(report: &Report, family: &Family<'_>) -> String {
-    let measured = family.best().map_or(String::new(), |(k, _)| format!(": best measured at K = {k}"));
+    let measured = family.best().map_or(String::new(), |(k, _)| format!(": best K {k} measured"));
     let theory = family.acceptance().map(|(by_position, _)| by_position.best(LONGEST, &family.costs(report)));
-    let theory = theory.map_or(String::new(), |(k, _)| format!(", by theory at {k}"));
+    let theory = theory.map_or(String::new(), |(k, _)| format!(", {k} by theory"));
     format!("{}{measured}{theory}", family.name)
 }
 
@@ -60,7 +60,6 @@ fn heights(marks: &[Mark]) -> impl Iterator<Item = f64> + '_ {
     marks.iter().flat_map(|mark| match mark {
         Mark::Line { points, .. } => points.iter().map(|p| p.1).collect(),
         Mark::Dot { at, interval, .. } => vec![at.1, interval.map_or(at.1, |i| i.0), interval.map_or(at.1, |i| i.1)],
-        Mark::Bar { at, .. } => vec![at.1],
         Mark::Level { y, .. } => vec![*y],
     })
 }
@@ -94,7 +93,7 @@ fn measured_marks(family: &Family<'_>) -> Vec<Mark> {
 
 fn adaptive_level(method: &Method) -> Option<Mark> {
     let speed = method.overall.as_ref()?.ratio?;
-    Some(Mark::Level { y: speed, class: "line two", name: format!("{} (adaptive) {speed:.2}", method.name) })
+    Some(Mark::Level { y: speed, class: "line two", name: format!("{} {speed:.2}", method.name) })
 }
 
 fn adaptive_dot(method: &Method) -> Option<Mark> {

@@ -1,4 +1,4 @@
-//! A drawing over two axes of numbers: lines, dots with intervals, bars, and levels across.
+//! A drawing over two axes of numbers: lines, dots with intervals, and levels across.
 //!
 //! It is drawn as wide as a phone and never shrunk, so that its text stays readable there. What a line is
 //! called stands at its right end and what a dot is called beside it, rather than in a legend; a dot whose name finds no
@@ -46,17 +46,6 @@ pub enum Mark {
         /// More of it, shown to who points at it.
         about: String,
     },
-    /// A bar from the lower end of the y axis.
-    Bar {
-        /// x and y.
-        at: (f64, f64),
-        /// From edge to edge, in units of x.
-        width: f64,
-        /// Its look.
-        class: &'static str,
-        /// More of it.
-        about: String,
-    },
     /// A line across at one y.
     Level {
         /// Where.
@@ -71,7 +60,7 @@ pub enum Mark {
 const WIDTH: f64 = 352.0;
 const HEIGHT: f64 = 252.0;
 const LEFT: f64 = 40.0;
-const LONGEST_NAME: usize = 16;
+const LONGEST_NAME: usize = 18;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = HEIGHT - 38.0;
 
@@ -141,12 +130,6 @@ impl Plot {
                 let whisker =
                     ends.map(|(low, high)| line((place.0, low), (place.0, high), &format!("whisker {class}")));
                 Some(element("g").holding(whisker).holding([dot(place, class, about)]))
-            }
-            Mark::Bar { at, width, class, about } => {
-                let ((_, top), half) = (self.place(*at)?, width / 2.0);
-                let left = self.across((at.0 - half).max(self.x.0.ends().0))?;
-                let right = self.across((at.0 + half).min(self.x.0.ends().1))?;
-                Some(rectangle((left, top), (right, BOTTOM), class, about))
             }
             Mark::Level { y, class, .. } => Some(line((LEFT, self.down(*y)?), (self.right(), self.down(*y)?), class)),
         }

@@ -59,14 +59,18 @@ impl Room {
 }
 
 /// The places around a mark, the best first.
-pub fn around((x, y): (f64, f64)) -> [(f64, f64, Side); 6] {
+pub fn around((x, y): (f64, f64)) -> [(f64, f64, Side); 10] {
     [
-        (x + 6.0, y + 3.5, Side::Right),
-        (x - 6.0, y + 3.5, Side::Left),
-        (x, y - 7.0, Side::Middle),
-        (x, y + 14.0, Side::Middle),
+        (x + 7.5, y + 3.5, Side::Right),
+        (x - 7.5, y + 3.5, Side::Left),
+        (x, y - 8.0, Side::Middle),
+        (x, y + 15.0, Side::Middle),
         (x + 5.0, y - 5.0, Side::Right),
         (x - 5.0, y - 5.0, Side::Left),
+        (x - 4.0, y + 16.0, Side::Right),
+        (x + 4.0, y - 9.0, Side::Left),
+        (x + 4.0, y + 16.0, Side::Left),
+        (x - 4.0, y - 9.0, Side::Right),
     ]
 }
 

@@ -18,7 +18,7 @@ pub fn rounds(report: &Report) -> Option<Section> {
             figure("Tokens and cost of a round", yield_rows(rows).svg()),
             figure("Cost of a pass, T(n) against n", pass_plot(report, dots).svg()),
         ],
-        tables: vec![yield_table(report), pass_table(report)],
+        tables: vec![yield_table(report), time_table(report), pass_table(report)],
     })
 }
 
@@ -94,6 +94,17 @@ fn yield_table(report: &Report) -> Element {
     table("a mean round, in plain steps", &head, report.methods().iter().filter_map(row).collect())
 }
 
+fn time_table(report: &Report) -> Element {
+    let row = |row: &Row, name: &str| {
+        let parts = [row.draft_percent, row.verify_percent, row.sampling_percent, row.cache_percent, row.other_percent];
+        let cells = parts.iter().map(|part| number(*part, 1)).chain([number(row.joules_per_token, 2)]);
+        std::iter::once(name.to_owned()).chain(cells).collect()
+    };
+    let rows = report.configs.iter().filter_map(|m| Some(row(m.overall.as_ref()?, &m.name)));
+    let head = ["method", "drafting", "passes", "laws and verdicts", "drafter's update", "else", "joules per token"];
+    table("where the time goes, in percent", &head, rows.collect())
+}
+
 fn pass_dot(method: &Method) -> Option<Mark> {
     let (name, cost) = (&method.name, method.overall.as_ref()?.round_cost?);
     let about = format!("{name}: T({:.1})/T(1) = {:.2}", cost.pass_tokens, cost.pass_ratio);
@@ -127,24 +138,30 @@ fn pass_plot(report: &Report, dots: Vec<Mark>) -> Plot {
 
 /// The share of rounds that accepted a guess at each position.
 pub fn positions(report: &Report) -> Option<Section> {
-    let drafted = |m: &&Method| m.overall.as_ref().is_some_and(|row| !row.summary.acceptance_by_position.is_empty());
-    let methods: Vec<&Method> = report.methods().iter().filter(drafted).collect();
-    let longest = methods.iter().flat_map(|m| m.overall.iter().chain(&m.kinds));
-    let longest = longest.map(|row| row.summary.acceptance_by_position.len()).max().unwrap_or(0);
+    let methods: Vec<&Method> = report.methods().iter().filter(|m| positions_of(m) > 0).collect();
+    let longest = methods.iter().map(|m| positions_of(m)).max().unwrap_or(0);
     let lead = element("p")
         .text("Of the rounds that drafted so far, the share that accepted the d-th guess: ")
-        .text("the strong line over all texts, a thin one for each kind.");
+        .text("the strong line over all texts, a thin one for each kind. Broken, where the report has it: of all rounds, ")
+        .text("so that what was never drafted counts as not accepted.");
     let tables = vec![position_table(&methods, longest)];
-    let figures = methods.iter().map(|m| figure(&m.name, position_plot(m).svg())).collect();
+    let is_long = |m: &&&Method| positions_of(m) > 1;
+    let figures = methods.iter().filter(is_long).map(|m| figure(&m.name, position_plot(m).svg())).collect();
     (!methods.is_empty()).then_some(Section { title: "Acceptance by position", lead, figures, tables })
 }
 
+fn positions_of(method: &Method) -> usize {
+    method.overall.as_ref().map_or(0, |row| row.summary.acceptance_by_position.len())
+}
+
 fn position_plot(method: &Method) -> Plot {
-    let longest = method.overall.as_ref().map_or(0, |row| row.summary.acceptance_by_position.len());
-    let points = |row: &Row| {
-        let shares = row.summary.acceptance_by_position.iter();
-        shares.enumerate().map(|(i, &share)| (i as f64 + 1.0, share)).collect::<Vec<_>>()
-    };
+    let longest = positions_of(method);
+    let points = |row: &Row| places(&row.summary.acceptance_by_position);
+    let reached = method.overall.iter().map(|row| Mark::Line {
+        points: places(&row.summary.reached_by_position),
+        class: "line broken",
+        name: String::new(),
+    });
     let kinds =
         method.kinds.iter().map(|row| Mark::Line { points: points(row), class: "line thin", name: row.kind.clone() });
     let all = method.overall.iter().flat_map(|row| {
@@ -162,8 +179,13 @@ fn position_plot(method: &Method) -> Plot {
         about: "The share of rounds that accepted the d-th guess, overall and by kind of text.".to_owned(),
         x: (Scale::whole([0.0, longest as f64]), "position of the guess, d".to_owned()),
         y: (Scale::linear([0.0, 1.0]), "share accepted".to_owned()),
-        marks: kinds.chain(all).collect(),
+        marks: reached.chain(kinds).chain(all).collect(),
     }
+}
+
+/// Shares at 1, 2, 3, …
+fn places(shares: &[f64]) -> Vec<(f64, f64)> {
+    shares.iter().enumerate().map(|(i, &share)| (i as f64 + 1.0, share)).collect()
 }
 
 fn position_table(methods: &[&Method], longest: usize) -> Element {

@@ -1,8 +1,7 @@
 //! How it was measured: the machine, the models, the command, and what the words mean.
 
-use serde_json::Value;
-
-use super::input::Report;
+use super::figure::number;
+use super::input::{Memory, Report};
 use super::markup::{element, Element};
 use super::speed::count;
 
@@ -43,8 +42,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("Repeats", report.repeats.map_or(String::new(), |n| n.to_string())),
         ("Greedy texts that leave plain text", differing.collect::<Vec<_>>().join(", ")),
         ("Prompts whose text ends in a cycle", cycling.collect::<Vec<_>>().join(", ")),
-        ("Memory", plainly(&report.memory)),
-        ("Energy", plainly(&report.energy)),
+        ("Memory, all methods loaded", report.memory.map_or(String::new(), |memory| plainly(&memory))),
         ("Versions", format!("foretoken {}, llama.cpp {}", report.version, report.llama_cpp)),
     ]
 }
@@ -55,18 +53,8 @@ fn features(text: &str) -> String {
     names.map(|name| name.trim_start_matches("CPU : ")).collect::<Vec<_>>().join(" ")
 }
 
-/// A value as `name: value`, the parts of it one after the other.
-fn plainly(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Object(parts) => parts
-            .iter()
-            .filter(|(_, v)| !v.is_null())
-            .map(|(k, v)| format!("{k} {}", plainly(v)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        Value::Array(parts) => parts.iter().map(plainly).collect::<Vec<_>>().join("; "),
-        other => other.to_string(),
-    }
+fn plainly(memory: &Memory) -> String {
+    let mib = |bytes: f64| number(Some(bytes / 1_048_576.0), 0);
+    let (most, own) = (mib(memory.peak_rss_bytes), mib(memory.rss_anon_bytes));
+    format!("{most} MiB at most, mapped files included; {own} MiB in the end without them")
 }

@@ -20,7 +20,7 @@ pub fn headline(report: &Report) -> Vec<Element> {
         _ => format!("{slower} of {cells} pairs of method and kind of text are slower than plain decoding"),
     };
     let sentence = match fastest(report) {
-        Some(fastest) => format!("{fastest}; {many}."),
+        Some(fastest) => format!("{fastest}; {many}{}.", worst(report)),
         None => format!("No speed was measured; {many}."),
     };
     if !losses.is_empty() {
@@ -46,12 +46,20 @@ fn fastest(report: &Report) -> Option<String> {
         }
         _ => String::new(),
     };
-    let (name, methods) = (&best.name, count(report.methods().len(), "method"));
+    let name = &best.name;
     let speed = format!("{} times the speed of plain decoding over all texts{range}{reach}", number(row.ratio, 2));
     Some(match row.ratio {
-        Some(ratio) if ratio > 1.0 => format!("{name} is the fastest of {methods}: {speed}"),
-        _ => format!("None of {methods} is faster than plain decoding; {name} comes nearest with {speed}"),
+        Some(ratio) if ratio > 1.0 => format!("{name} is fastest: {speed}"),
+        _ => format!("No method is faster than plain decoding; {name} comes nearest with {speed}"),
     })
+}
+
+/// The prompt that any method was slowest on.
+fn worst(report: &Report) -> String {
+    let slowest =
+        |m: &Method| prompts_by_speed(report, m).first().map(|&(ratio, id)| (ratio, id.to_owned(), m.name.clone()));
+    let worst = report.methods().iter().filter_map(slowest).min_by(|a, b| a.0.total_cmp(&b.0));
+    worst.map_or(String::new(), |(ratio, id, method)| format!("; the slowest prompt is {id} with {method}, {ratio:.2}"))
 }
 
 /// Where a method is slower: over all texts, and on which kinds.
@@ -143,7 +151,9 @@ fn kind_table(report: &Report, kinds: &[&str]) -> Element {
 /// Every prompt's speed, the slowest first.
 pub fn by_prompt(report: &Report) -> Option<Section> {
     let speeds: Vec<Vec<(f64, &str)>> = report.methods().iter().map(|m| prompts_by_speed(report, m)).collect();
-    let scale = Scale::log(speeds.iter().flatten().map(|(ratio, _)| *ratio).chain([1.0]));
+    let lowest = speeds.iter().flatten().map(|(ratio, _)| *ratio).fold(1.0, f64::min);
+    // Below the lowest there is room for its name.
+    let scale = Scale::log(speeds.iter().flatten().map(|(ratio, _)| *ratio).chain([1.0, 0.85 * lowest]));
     let drawn = report.methods().iter().zip(&speeds).filter(|(_, speeds)| !speeds.is_empty());
     let figures = drawn.map(|(m, speeds)| figure(&slower_of(m, speeds), prompt_plot(m, speeds, scale).svg()));
     let figures: Vec<Element> = figures.collect();
