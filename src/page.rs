@@ -65,6 +65,7 @@ fn article((i, report): (usize, &Report)) -> Element {
         .holding([element("h1").text(report.name())])
         .holding(speed::headline(report))
         .holding([element("p").class("machine").text(setting::machine(report))])
+        .holding(setting::command(report))
         .holding(sections.into_iter().flatten().map(figure::Section::html))
         .holding([setting::setting(report)])
 }
@@ -190,6 +191,19 @@ mod tests {
         assert!(page.contains("with long, 0.70."), "the slowest prompt");
         assert!(page.contains("<b>long</b>: overall 0.90, &lt;/title&gt;"), "what is slower, and on what");
         assert!(!page.contains("<b>short</b>") && !page.contains("<b>free</b>"), "what is not slower is no loss");
+    }
+
+    #[test]
+    fn theory_stands_beside_what_was_measured() {
+        let report = Report::parse(&sample().to_string()).expect("a report");
+        let points = report.passes().points().to_vec();
+        assert_eq!(points.len(), 1, "a plain pass is no point");
+        assert!((points[0].0 - 3.0).abs() < 1e-9 && (points[0].1 - 1.3).abs() < 1e-9, "13 ms over 10 ms: {points:?}");
+        let page = drawn(&sample());
+        // The longest drafts accept (0.8 + 0.5 + 0.2 + 0.1) of (1 + 0.8 + 0.5 + 0.2) guesses.
+        assert!(page.contains("<th scope=\"row\">long, overall</th><td>0.640</td>"), "{page}");
+        assert!(page.contains("<figcaption>model small: best K 2 measured, "), "one drafter at two lengths");
+        assert!(page.contains("Speed of free, c = 0.050"), "the adaptive method by itself");
     }
 
     #[test]

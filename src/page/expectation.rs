@@ -21,12 +21,13 @@ pub fn expectation(report: &Report) -> Option<Section> {
         figure(&format!("Speed of {}, c = {:.3}", family.name, costs.draft), speed_plot(family, &costs).svg())
     };
     let tokens = figure("Tokens of a round that drafts", token_plot(&families).svg());
+    let agreement = figure("Speed, measured against expected", agreement_plot(report, &families).svg());
     let is_shown = |m: &Method| families.iter().any(|f| f.members.iter().any(|(_, member)| member.name == m.name));
     let left_out = report.methods().iter().filter(|m| !is_shown(m));
     (!families.is_empty()).then(|| Section {
         title: "Theory and measurement, by acceptance",
         lead: lead(&left_out.map(|m| m.name.as_str()).collect::<Vec<_>>()),
-        figures: std::iter::once(tokens).chain(families.iter().map(speed)).collect(),
+        figures: [agreement, tokens].into_iter().chain(families.iter().map(speed)).collect(),
         tables: vec![expectation_table(report, &families)],
     })
 }
@@ -36,14 +37,19 @@ fn lead(left_out: &[&str]) -> Element {
         [] => String::new(),
         names => format!(" Left out, because they draft trees or hardly anything: {}.", names.join(", ")),
     };
-    element("p")
+    let formula = element("p")
         .text("α is the share accepted of the guesses that the walk came to. The curves are Leviathan's: ")
-        .text("(1 − α^(K+1)) / (1 − α) tokens from chains of K guesses, and as speed that over K·c + T(K+1)/T(1) plain ")
-        .text("steps, with the T(n) above and c, what drafting a token was measured to cost. The dots are measured: each ")
-        .text("method's tokens, and its speed by kind of text, or overall where a drafter ran at several lengths. A dot ")
-        .text("lies below the curve of its K where rounds often had no guess at all. An adaptive method drafts longer ")
-        .text("where guesses are likelier: its α is the one at which chains of its mean length bring as many tokens.")
-        .text(trees)
+        .text(
+            "(1 − α^(K+1)) / (1 − α) tokens from chains of K guesses, and as speed that over K·c + T(K+1)/T(1) plain ",
+        )
+        .text("steps, with the T(n) above and c, what drafting a token was measured to cost.");
+    let dots = element("p")
+        .text("The dots are measured: each method's tokens, and its speed by kind of text, or overall where a drafter ran ")
+        .text("at several lengths. A dot lies below the curve of its K where rounds often had no guess at all; the first ")
+        .text("plot counts those as plain steps. An adaptive method drafts longer where guesses are likelier: its α is ")
+        .text("the one at which chains of its mean length bring as many tokens.")
+        .text(trees);
+    element("div").holding([formula, dots])
 }
 
 fn curves(value: impl Fn(f64, usize) -> f64) -> Vec<Mark> {
@@ -54,6 +60,35 @@ fn curves(value: impl Fn(f64, usize) -> f64) -> Vec<Mark> {
         name: format!("K = {k}"),
     };
     LENGTHS.iter().map(curve).collect()
+}
+
+/// Each method on each kind of text, small, and overall: on the broken line theory is right.
+fn agreement_plot(report: &Report, families: &[Family<'_>]) -> Plot {
+    let dot = |method: &Method, row: &Row, costs: &Costs, class, name: &str| {
+        let at = (expected(row, method.alpha(row).map(Acceptance::Same)?, costs)?, row.ratio?);
+        let about = format!("{}, {}: expected {:.2}, measured {:.2}", method.name, row.kind, at.0, at.1);
+        Some(Mark::Dot { at, interval: None, class, name: name.to_owned(), about })
+    };
+    let mut kinds: Vec<Mark> = Vec::new();
+    let mut overall: Vec<Mark> = Vec::new();
+    for family in families {
+        let costs = family.costs(report);
+        for (_, method) in &family.members {
+            kinds.extend(method.kinds.iter().filter_map(|row| dot(method, row, &costs, "faint", "")));
+            overall.extend(method.overall.iter().filter_map(|row| dot(method, row, &costs, "one", &method.name)));
+        }
+    }
+    let ends = kinds.iter().chain(&overall).flat_map(|mark| [across(mark), height(mark)]);
+    let scale = Scale::linear(ends.chain([0.0, 1.0]));
+    let (low, high) = scale.ends();
+    let diagonal = Mark::Line { points: vec![(low, low), (high, high)], class: "line broken", name: String::new() };
+    Plot {
+        title: "Measured against expected speed".to_owned(),
+        about: "Each method overall, and faintly on each kind of text; on the broken line theory is right.".to_owned(),
+        x: (scale, "expected speed".to_owned()),
+        y: (scale, "measured speed".to_owned()),
+        marks: std::iter::once(diagonal).chain(kinds).chain(overall).collect(),
+    }
 }
 
 fn token_plot(families: &[Family<'_>]) -> Plot {
@@ -99,11 +134,19 @@ fn speed_plot(family: &Family<'_>, costs: &Costs) -> Plot {
     }
 }
 
+fn across(mark: &Mark) -> f64 {
+    place(mark).0
+}
+
 fn height(mark: &Mark) -> f64 {
+    place(mark).1
+}
+
+fn place(mark: &Mark) -> (f64, f64) {
     if let Mark::Dot { at, .. } = mark {
-        at.1
+        *at
     } else {
-        0.0
+        (0.0, 0.0)
     }
 }
 
@@ -135,28 +178,30 @@ fn expectation_table(report: &Report, families: &[Family<'_>]) -> Element {
 
 fn expectation_row(method: &Method, row: &Row, costs: &Costs) -> Vec<String> {
     let summary = &row.summary;
-    let shares = &summary.acceptance_by_position;
-    let drafting = summary.drafting_rounds() as f64 / summary.rounds.max(1) as f64;
-    let expected = |acceptance: Option<Acceptance>| {
-        let k = (summary.draft_length()?.round() as usize).min(LONGEST);
-        Some(mixed(&acceptance?, k, costs, drafting))
-    };
-    let by_position = Acceptance::by_position(shares).filter(|_| !method.is_adaptive());
+    let same = method.alpha(row).map(Acceptance::Same);
+    let by_position = Acceptance::by_position(&summary.acceptance_by_position).filter(|_| !method.is_adaptive());
+    let expected = |acceptance: Option<Acceptance>| expected(row, acceptance?, costs);
     vec![
         format!("{}, {}", method.name, row.kind),
         number(method.alpha(row), 3),
         number(summary.draft_length(), 2),
-        format!("{:.0} %", 100.0 * drafting),
+        format!("{:.0} %", 100.0 * drafting(row)),
         number(summary.tokens_per_round(), 2),
-        number(expected(method.alpha(row).map(Acceptance::Same)), 2),
+        number(expected(same), 2),
         number(expected(by_position), 2),
         number(row.ratio, 2),
     ]
 }
 
-/// The speed-up where only a share of the rounds drafts and the others are plain steps.
-fn mixed(acceptance: &Acceptance, k: usize, costs: &Costs, drafting: f64) -> f64 {
-    let tokens = acceptance.expected_tokens(k);
+/// The speed-up of chains of the row's mean length, where rounds that draft nothing are plain steps.
+fn expected(row: &Row, acceptance: Acceptance, costs: &Costs) -> Option<f64> {
+    let k = (row.summary.draft_length()?.round() as usize).min(LONGEST);
+    let (tokens, drafting) = (acceptance.expected_tokens(k), drafting(row));
     let steps = tokens / acceptance.speed_up(k, costs);
-    (drafting * tokens + 1.0 - drafting) / (drafting * steps + 1.0 - drafting)
+    Some((drafting * tokens + 1.0 - drafting) / (drafting * steps + 1.0 - drafting))
+}
+
+/// The share of rounds in which something was drafted.
+fn drafting(row: &Row) -> f64 {
+    row.summary.drafting_rounds() as f64 / row.summary.rounds.max(1) as f64
 }

@@ -1,4 +1,4 @@
-//! How it was measured: the machine, the models, the command, and what the words mean.
+//! How it was measured: the machine, the models, the conditions, and what the words mean.
 
 use super::figure::number;
 use super::input::{Memory, Report};
@@ -13,18 +13,22 @@ pub fn machine(report: &Report) -> String {
     format!("{cpu}{threads}{system}")
 }
 
+/// The command as typed.
+pub fn command(report: &Report) -> Option<Element> {
+    (!report.command.is_empty()).then(|| element("pre").text(report.command.join(" ")))
+}
+
 /// A list of everything that another would need to repeat it.
 pub fn setting(report: &Report) -> Element {
     let mut list = element("dl");
     for (name, value) in facts(report).into_iter().filter(|(_, value)| !value.is_empty()) {
         list = list.holding([element("dt").text(name), element("dd").text(value)]);
     }
-    let command = element("pre").text(report.command.join(" "));
     let ratio = element("p")
         .text("Speed is tokens per second of decoding, prefill excluded, over plain decoding's on the same prompt in the ")
         .text("same repeat, one run right after the other; of a kind of text it is the median over its runs, over all kinds ")
         .text("the geometric mean of those. The interval is a bootstrap over prompts and their repeats.");
-    element("section").holding([element("h2").text("How it was measured"), ratio, command, list])
+    element("section").holding([element("h2").text("How it was measured"), ratio, list])
 }
 
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
