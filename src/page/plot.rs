@@ -67,7 +67,7 @@ const BOTTOM: f64 = HEIGHT - 38.0;
 impl Plot {
     /// As SVG.
     pub fn svg(&self) -> Element {
-        let mut room = Room::new((LEFT, TOP - 12.0), (self.right() + 2.0, BOTTOM));
+        let mut room = Room::new((LEFT, TOP - 12.0), (self.right() - 2.0, BOTTOM));
         let drawn: Vec<Element> = self.marks.iter().filter_map(|mark| self.drawn(mark, &mut room)).collect();
         let names: Vec<Element> = self.marks.iter().filter_map(|mark| self.named(mark, &mut room)).collect();
         canvas((WIDTH, HEIGHT), &self.title, &self.about)
