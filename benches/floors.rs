@@ -98,7 +98,15 @@ impl Floors {
                         *plain_text.lock().unwrap_or_else(PoisonError::into_inner) =
                             [&tokens[..], &run.tokens].concat();
                     }
-                    runs.push(Run { method, prompt: i, repeat, tokens: run.tokens, stats: run.stats });
+                    runs.push(Run {
+                        method,
+                        prompt: i,
+                        repeat,
+                        tokens: run.tokens,
+                        stats: run.stats,
+                        joules: None,
+                        control: None,
+                    });
                 }
             }
         }

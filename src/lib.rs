@@ -36,6 +36,8 @@
 //! * [`report`]: What did a comparison with plain decoding find?
 //! * [`spread`]: How far are its medians to be trusted?
 //! * [`machine`]: What does the machine tell of itself, and of what a run took?
+//! * [`theory`]: What should speculation bring, by the formulas?
+//! * [`page`]: How does a comparison look, with theory beside it?
 //! * [`config`]: What did the user write, and what does it mean?
 //! * [`registry`]: Which drafters are there? The only list.
 //! * [`map`]: How is a file read in place?
@@ -169,6 +171,7 @@ pub mod llama;
 pub mod machine;
 #[allow(unsafe_code)]
 pub mod map;
+pub mod page;
 pub mod prompts;
 pub mod registry;
 pub mod report;
@@ -178,5 +181,6 @@ pub mod stats;
 pub mod survival;
 pub mod testkit;
 pub mod text;
+pub mod theory;
 pub mod threads;
 pub mod verify;

@@ -26,6 +26,7 @@ use crate::llama::host::{warnings, LlamaHost};
 use crate::llama::model::Model;
 use crate::llama::threads::ThreadCount;
 use crate::machine::{self, EnergyMeter, Memory};
+use crate::page::Report;
 use crate::prompts::{self, Prompt};
 use crate::registry::Registry;
 use crate::report::{Comparison, Method, Run};
@@ -85,6 +86,9 @@ pub struct Bench {
     /// Ctrl-C then ends after the present run. What control had learned of a method is not kept: it begins anew.
     #[arg(long, value_name = "FILE")]
     raw: Option<PathBuf>,
+    /// Draw the comparison as an HTML page, as `foretoken page` does.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 impl Bench {
@@ -110,6 +114,7 @@ impl Bench {
             json: false,
             csv: None,
             raw: None,
+            html: None,
         }
     }
 
@@ -120,14 +125,17 @@ impl Bench {
         if let Some(csv) = csv {
             csv.write(report.runs())?;
         }
+        let report = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
         let mut out = std::io::stdout().lock();
         if self.json {
-            let line = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
-            writeln!(out, "{line}")?;
+            writeln!(out, "{report}")?;
         } else {
             writeln!(out, "{}\n\n{}", done.headline, done.comparison.table())?;
         }
-        Ok(())
+        match &self.html {
+            Some(path) => super::page::write(&[Report::parse(&report).map_err(Failure::Running)?], path),
+            None => Ok(()),
+        }
     }
 
     /// Run everything, for whoever looks at the result.

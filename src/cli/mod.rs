@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod inspect;
 mod list;
+mod page;
 mod prepare;
 mod progress;
 mod run;
@@ -40,6 +41,7 @@ struct Arguments {
 enum Command {
     Run(run::Run),
     Bench(bench::Bench),
+    Page(page::Page),
     List(list::List),
     Inspect(inspect::Inspect),
     Check(check::Check),
@@ -64,6 +66,7 @@ pub fn main(registry: Registry) -> ExitCode {
     let result = match arguments.command {
         Command::Run(run) => run.execute(&registry),
         Command::Bench(bench) => bench.execute(&registry),
+        Command::Page(page) => page.execute(),
         Command::List(list) => list.execute(&registry),
         Command::Inspect(inspect) => inspect.execute(&registry),
         Command::Check(check) => check.execute(),

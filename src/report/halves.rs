@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::{shortened, Comparison, Run, BOOTSTRAP_SEED};
+use super::{shortened, Comparison, Method, Run, BOOTSTRAP_SEED};
 use crate::spread::{interval, median, Kind};
 
 /// The best fixed method for a kind of text, and the adaptive ones beside it.
@@ -49,7 +49,8 @@ impl Comparison {
         let even = |run: &Run| self.ratio(run).filter(|_| !is_odd(run));
         let on_even = |method: usize| Some((method, median(&self.by_prompts(method, kind, even).concat())?));
         let indices = 0..self.methods.len();
-        let fixed = indices.clone().filter(|&method| !self.methods[method].is_adaptive).filter_map(on_even);
+        let is_fixed = |method: &Method| !method.is_adaptive && method.synthetic.is_none();
+        let fixed = indices.clone().filter(|&method| is_fixed(&self.methods[method])).filter_map(on_even);
         let (best, best_ratio) = fixed.max_by(|a, b| a.1.total_cmp(&b.1))?;
         let rival = |method: usize| {
             let ratios = self.by_prompts(method, kind, |run| self.ratio_to(run, best).filter(|_| is_odd(run)));

@@ -1,0 +1,40 @@
+//! `foretoken page`: reports of `foretoken bench --json` as one HTML page.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use crate::gguf;
+use crate::page::{page, Report};
+
+/// Draw reports of `foretoken bench --json` as one HTML page.
+///
+/// The page is a single file that loads nothing: plots of speed, of what rounds bring and cost, and of theory beside
+/// measurement, with their numbers. Several reports follow one another.
+#[derive(clap::Args)]
+pub struct Page {
+    /// What `foretoken bench --json` printed.
+    #[arg(required = true, value_name = "REPORT")]
+    reports: Vec<PathBuf>,
+    /// The page to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+impl Page {
+    pub fn execute(&self) -> Result<(), Failure> {
+        let reports: Result<Vec<Report>, _> = self.reports.iter().map(|path| Report::read(path)).collect();
+        write(&reports.map_err(|e| Failure::Input(e.to_string()))?, &self.out)
+    }
+}
+
+/// The page of `reports` at `path`: whole, or not at all.
+pub fn write(reports: &[Report], path: &Path) -> Result<(), Failure> {
+    if path.is_dir() {
+        return Err(Failure::Input(format!("`{}` is a directory; name the page to write in it", path.display())));
+    }
+    let mut file = gguf::beside(path).map_err(|e| Failure::Input(e.to_string()))?;
+    let failed = |e: std::io::Error| Failure::Input(format!("cannot write `{}`: {e}", path.display()));
+    file.write_all(page(reports).as_bytes()).map_err(failed)?;
+    gguf::publish(file, path).map_err(|e| Failure::Input(e.to_string()))
+}
