@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion, Throughput};
-use foretoken::config::{Draft, Setup};
+use foretoken::config::{Config, Setup};
 use foretoken::engine::Engine;
 use foretoken::generate::{generate, Limits};
 use foretoken::llama::host::LlamaHost;
@@ -29,7 +29,8 @@ fn end_to_end(c: &mut Criterion) {
         let prompt = host.model().tokenise(PROMPT, true).expect("the prompt is short");
         let drafter = host.build(&setup.drafter.kind, &setup.drafter.settings).expect("the bundled config is right");
         let target = Box::new(host.open_target().expect("memory suffices"));
-        let mut engine = Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed);
+        let mut engine =
+            Engine::new(target, Some(drafter), setup.sampling.clone(), setup.shape, setup.seed.unwrap_or(0));
         for tokens in [32, 64] {
             group.throughput(Throughput::Elements(tokens as u64));
             group.bench_function(BenchmarkId::new(name, tokens), |b| {
@@ -41,7 +42,7 @@ fn end_to_end(c: &mut Criterion) {
 
 fn setup(config: &str) -> Setup {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("configs/{config}.toml"));
-    Draft::read(&file).and_then(|draft| draft.setup()).expect("the bundled config is right")
+    Config::read(&file).and_then(|config| config.setup()).expect("the bundled config is right")
 }
 
 fn continue_prompt(engine: &mut Engine, host: &LlamaHost<'_>, prompt: &[Token], tokens: usize) -> usize {

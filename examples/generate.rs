@@ -4,14 +4,14 @@ use std::error::Error;
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
 
-use foretoken::config::Draft;
+use foretoken::config::Config;
 use foretoken::generate::{generate, Limits};
 use foretoken::llama::host::LlamaHost;
 use foretoken::registry::Registry;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut files = std::env::args().skip(1);
-    let mut config = Draft::default();
+    let mut config = Config::default();
     config.set("target.model", files.next().unwrap_or("models/target.gguf".to_owned()).into())?;
     config.set("drafter.kind", "model".into())?;
     config.set("drafter.model", files.next().unwrap_or("models/draft.gguf".to_owned()).into())?;

@@ -1,11 +1,13 @@
-//! The configuration in two layers: `Config` is the TOML as written, [`Setup`] is what it means.
+//! The configuration in two layers: [`Config`] is what was written, in a file and on the command line, [`Setup`] is what
+//! it means.
 //!
 //! Text becomes types here and nowhere else; after [`Setup`] nobody checks again. Every message
 //! names the key and the way out, and a misspelt key the nearest known one.
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use foretoken_drafter::Shape;
+use foretoken_drafter::{Needs, Shape};
 use serde::Deserialize;
 
 use crate::sampler::Sampling;
@@ -17,8 +19,8 @@ pub struct Setup {
     pub target: TargetSetup,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Fixes every random choice.
-    pub seed: u64,
+    /// Fixes every random choice, if given: see [`Setup::seed_for`].
+    pub seed: Option<u64>,
     /// Which drafter.
     pub drafter: DrafterSetup,
     /// The tree of every round, or, if adaptive, the largest.
@@ -27,6 +29,14 @@ pub struct Setup {
     pub adaptive: bool,
     /// Folder that relative paths in the drafter's settings start from.
     pub base: PathBuf,
+}
+
+impl Setup {
+    /// The seed for a run whose drafter has these needs: the one given, or else 0, unless it must be a new one.
+    pub fn seed_for(&self, needs: Needs) -> u64 {
+        let new = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() as u64);
+        self.seed.unwrap_or_else(|| if needs.new_seed { new() } else { 0 })
+    }
 }
 
 /// Which model is the target, and how it runs.
@@ -57,7 +67,7 @@ pub struct DrafterSetup {
 /// The file as written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Config {
+struct Written {
     target: Option<TargetTable>,
     #[serde(default)]
     sampling: SamplingTable,
@@ -166,17 +176,17 @@ pub const MAX_NODES: usize = 255;
 
 /// A configuration being put together: a file, then whatever overrides it.
 #[derive(Debug, Default)]
-pub struct Draft {
+pub struct Config {
     table: toml::Table,
     file: Option<PathBuf>,
 }
 
-impl Draft {
+impl Config {
     /// Begin with a file.
     ///
     /// # Errors
     /// It cannot be read or is not TOML.
-    pub fn read(path: &Path) -> Result<Draft, ConfigError> {
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::InvalidData => ConfigError(format!("{}: not TOML, for it is not text", path.display())),
             _ => ConfigError(format!("cannot read the configuration {}: {e}", path.display())),
@@ -185,7 +195,7 @@ impl Draft {
             let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             ConfigError(format!("{}, line {line}: not TOML: {}", path.display(), first_line(e.message())))
         })?;
-        Ok(Draft { table, file: Some(path.to_owned()) })
+        Ok(Config { table, file: Some(path.to_owned()) })
     }
 
     /// Override one value, named by its dotted path.
@@ -240,7 +250,7 @@ impl Draft {
             None => String::new(),
         };
         let blame = |message: String| ConfigError(format!("{whose}{message}"));
-        let mut config: Config = toml::Value::Table(self.table.clone())
+        let mut config: Written = toml::Value::Table(self.table.clone())
             .try_into()
             .map_err(|e: toml::de::Error| blame(explain(&e.to_string())))?;
         let Some(given) = &config.target else {
@@ -250,7 +260,7 @@ impl Draft {
         Ok(Setup {
             target: target(given, &base).map_err(blame)?,
             sampling: sampling(&config.sampling).map_err(blame)?,
-            seed: config.sampling.seed.unwrap_or(0),
+            seed: config.sampling.seed,
             drafter: drafter(config.drafter.take()).map_err(blame)?,
             shape: shape(&config.speculation).map_err(blame)?,
             adaptive: is_adaptive(&config.speculation),
@@ -420,8 +430,8 @@ mod tests {
     use super::*;
 
     fn setup(text: &str) -> Result<Setup, String> {
-        let draft = Draft { table: text.parse().unwrap(), file: None };
-        draft.setup().map_err(|e| e.to_string())
+        let config = Config { table: text.parse().unwrap(), file: None };
+        config.setup().map_err(|e| e.to_string())
     }
 
     #[test]
@@ -481,15 +491,26 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_must_have_a_new_seed_has_one_unless_it_is_set() {
+        let (none, new) = (Needs::default(), Needs { new_seed: true, ..Needs::default() });
+        let unset = setup("[target]\nmodel = 'a.gguf'").unwrap();
+        let set = setup("[target]\nmodel = 'a.gguf'\n[sampling]\nseed = 5").unwrap();
+        assert_eq!((unset.seed_for(none), set.seed_for(none), set.seed_for(new)), (0, 5, 5));
+        let first = unset.seed_for(new);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(first != 0 && unset.seed_for(new) != first);
+    }
+
+    #[test]
     fn overrides_win_and_values_are_read_as_toml_or_text() {
-        let mut draft = Draft { table: "[target]\nmodel = 'a.gguf'".parse().unwrap(), file: None };
-        draft.set_typed("speculation.depth=7").unwrap();
-        draft.set_typed("target.model=b.gguf").unwrap();
-        draft.set_drafter("model");
-        draft.set_typed("drafter.model=d.gguf").unwrap();
-        let s = draft.setup().unwrap();
+        let mut config = Config { table: "[target]\nmodel = 'a.gguf'".parse().unwrap(), file: None };
+        config.set_typed("speculation.depth=7").unwrap();
+        config.set_typed("target.model=b.gguf").unwrap();
+        config.set_drafter("model");
+        config.set_typed("drafter.model=d.gguf").unwrap();
+        let s = config.setup().unwrap();
         assert_eq!((s.shape.depth, s.target.model.to_str()), (7, Some("b.gguf")));
         assert_eq!((s.drafter.kind.as_str(), s.drafter.settings.trim()), ("model", "model = \"d.gguf\""));
-        assert!(draft.set_typed("depth").is_err());
+        assert!(config.set_typed("depth").is_err());
     }
 }

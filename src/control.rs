@@ -10,13 +10,14 @@
 //! included, since T(n) is a staircase. (That is Dinkelbach's form of the ratio: at the optimum both agree. The ratio of
 //! the round itself would stop too early in a lucky round and too late in a poor one.) λ is never below plain decoding.
 //!
-//! **What may be lost.** Beliefs may lie, texts change, curves are guesses where they were not measured. So every
-//! round that could lose time against plain decoding is a bet, and an account holds what may be bet: it begins with the
-//! worth of three plain rounds, receives half a percent of the time that passes, and whatever speculation won; whatever
-//! it lost is taken from it, and it holds no more than a few plain rounds and a tenth of all winnings, so that they are not
-//! gambled away. A round whose guesses may all be wrong must not cost more than a part of what is there. This alone bounds
-//! the total loss, whatever the estimates say; probes are paid from it too, at intervals that double for as long as they
-//! fail, and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
+//! **What may be lost.** Beliefs may lie, texts change, curves are guesses where they were not measured. So every round
+//! that could lose time against plain decoding is a bet, and an account holds what may be bet: it begins with the worth
+//! of three plain rounds, receives half a percent of the time that passes, and whatever speculation won; whatever it
+//! lost is taken from it, and it holds no more than a few plain rounds and a tenth of all that the text has won, so
+//! that winnings are not gambled away; of what another text won, no more than it began with is taken over. A round
+//! whose guesses may all be wrong must not cost more than a part of what is there. This alone bounds the total loss,
+//! whatever the estimates say; probes are paid from it too, at intervals that double for as long as they fail, and so
+//! is bringing an idle draft model up to date, which is dearer the longer it was idle.
 //!
 //! **Drawn nodes** are never pruned, so how many is decided before each draw, by the tree's pace.
 
@@ -171,14 +172,18 @@ impl Control {
     /// Another text begins. Caches are up to date with its prompt.
     pub fn start(&mut self) {
         self.survival.start();
+        self.account.start();
         if let Some(threads) = &mut self.threads {
             threads.start();
         }
         (self.missed, self.unverified) = (0, 0);
         (self.patience, self.rest) = (PATIENCE, PATIENCE);
         self.speed = 1.0 + (self.speed - 1.0) / 2.0;
-        if let Mode::Off { wait } = &mut self.mode {
-            *wait = PATIENCE;
+        match &mut self.mode {
+            Mode::Off { wait } => *wait = PATIENCE,
+            // It goes on, but what it was worth elsewhere gives it no credit.
+            on @ Mode::On { .. } => *on = Mode::default(),
+            Mode::Trial { .. } => {}
         }
         self.round = None;
     }
@@ -411,7 +416,7 @@ impl Default for Mode {
 #[derive(Debug)]
 struct Account {
     balance: f64,
-    /// All that was won, less all that was lost.
+    /// All that was won in this text, less all that was lost.
     won: f64,
 }
 
@@ -422,6 +427,11 @@ impl Default for Account {
 }
 
 impl Account {
+    /// Another text begins, which has won nothing yet: what others won is not lost in it.
+    fn start(&mut self) {
+        (self.balance, self.won) = (self.balance.min(ENDOWMENT), 0.0);
+    }
+
     /// A round gave so many tokens and cost so many plain steps.
     fn book(&mut self, tokens: f64, cost: f64) {
         self.won += tokens - cost;

@@ -31,6 +31,7 @@ pub struct Engine {
     emit: Box<dyn Dice>,
     context: Vec<Token>,
     observer: Option<Observer>,
+    seed: u64,
     needs: Needs,
     top: Vec<Vec<(Token, f32)>>,
 }
@@ -90,6 +91,7 @@ impl Engine {
             emit: dice(Stream::Emit),
             context: Vec::new(),
             observer: None,
+            seed,
             needs: Needs::default(),
             top: Vec::new(),
         }
@@ -259,6 +261,11 @@ impl Engine {
         self.drafter.as_ref().and_then(|drafter| drafter.about())
     }
 
+    /// The seed of every random choice.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Every final token, the prompt included.
     pub fn context(&self) -> &[Token] {
         &self.context
@@ -298,6 +305,7 @@ impl Engine {
 
     /// Begin every random stream anew, from another seed.
     pub fn reseed(&mut self, seed: u64) {
+        self.seed = seed;
         let dice = |stream| Box::new(SeededDice::new(seed, stream)) as Box<dyn Dice>;
         self.tree = TokenTree::new(self.target.n_vocab(), dice(Stream::Draft));
         self.accept = dice(Stream::Accept);

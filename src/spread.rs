@@ -27,8 +27,12 @@ pub fn geometric_mean(values: &[f64]) -> Option<f64> {
 pub type Kind = Vec<Vec<f64>>;
 
 /// The 95 % bootstrap interval (percentiles) of the geometric mean over `kinds` of their medians;
-/// with one kind, of its median. The same seed gives the same interval. `None` if a kind has no ratio.
+/// with one kind, of its median. The same seed gives the same interval. `None` if a kind has fewer than two ratios: one
+/// alone does not tell how far it is to be trusted.
 pub fn interval(kinds: &[Kind], seed: u64) -> Option<(f64, f64)> {
+    if kinds.iter().any(|kind| kind.iter().map(Vec::len).sum::<usize>() < 2) {
+        return None;
+    }
     let mut rng = StdRng::seed_from_u64(seed);
     let means: Option<Vec<f64>> = (0..RESAMPLES)
         .map(|_| {
@@ -91,6 +95,7 @@ mod tests {
         assert_eq!(interval(&[vec![vec![1.5; 3]; 4]], 1), Some((1.5, 1.5)));
         assert_eq!(interval(&[], 1), None);
         assert_eq!(interval(&[vec![]], 1), None);
+        assert_eq!(interval(&[vec![vec![1.5]]], 1), None, "one number has no spread");
     }
 
     #[test]

@@ -310,6 +310,26 @@ fn being_right_for_200_tokens_and_never_again_does_not_hurt() {
 }
 
 #[test]
+fn what_was_won_in_other_texts_is_not_lost_in_this_one() {
+    let right = Drafter { guess: |_, _, _| (0.9, 0.98), ..FREE };
+    let wrong = Drafter { guess: |_, _, _| (0.9, 0.0), ..FREE };
+    for (name, curve) in CURVES {
+        let ratio = |seed| {
+            let mut control = World::new(curve, 256, seed).seeded();
+            for text in 0..4 {
+                World::new(curve, 256, seed + 100 * text).run(&right, wide(&right), Some(&mut control));
+            }
+            let world = World::new(curve, 256, seed + 500);
+            world.plain() / world.run(&wrong, wide(&wrong), Some(&mut control)).0
+        };
+        // Outages alone move one such ratio by some 4 %.
+        let ratio = geometric_mean(&(0..48).map(ratio).collect::<Vec<_>>());
+        println!("{name}: {ratio:.3}");
+        assert!(ratio >= 0.97, "{name}: {ratio:.3}");
+    }
+}
+
+#[test]
 fn what_pays_is_used_nearly_as_well_as_by_the_best_fixed_length() {
     let guesses: [(&str, Guess); 5] = [
         ("0.6", |_, _, _| (0.6, 0.6)),

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use foretoken::config::Draft;
+use foretoken::config::Config;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -58,7 +58,7 @@ fn the_configurations_of_the_readme_are_read() {
     for block in blocks {
         let file = folder.path().join("shown.toml");
         fs::write(&file, &block).expect("it can be written");
-        Draft::read(&file).and_then(|draft| draft.setup()).unwrap_or_else(|e| panic!("{e}\n{block}"));
+        Config::read(&file).and_then(|config| config.setup()).unwrap_or_else(|e| panic!("{e}\n{block}"));
     }
 }
 

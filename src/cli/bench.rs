@@ -158,13 +158,14 @@ impl Bench {
         let methods: Vec<Method> = loaded.iter().map(|loaded| loaded.method.clone()).collect();
         let conditions = Conditions::of(self, &setups[0], &host, &prompts, &tokens);
         let configs = self.describe_configs(&methods, &setups);
+        let seed = setups[0].seed.unwrap_or(0);
         let mut bench = Runner {
             methods: loaded,
             vocabulary: host.model().clone(),
-            engine: Engine::new(Box::new(host.open_target()?), None, setups[0].sampling.clone(), PLAIN, setups[0].seed),
+            engine: Engine::new(Box::new(host.open_target()?), None, setups[0].sampling.clone(), PLAIN, seed),
             threads: (host.threads().clone(), host.context_options().threads),
             max_tokens: self.max_tokens as usize,
-            seed: setups[0].seed,
+            seed,
             energy: EnergyMeter::of_this_machine(),
         };
         let kept = self.kept(&conditions, &configs)?;

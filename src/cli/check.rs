@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::Failure;
-use crate::config::Draft;
+use crate::config::Config;
 use crate::llama::host::LlamaHost;
 use crate::llama::model::{LoadOptions, Model};
 use crate::llama::probe::{cost_curve, logit_difference, Difference};
@@ -36,12 +36,12 @@ impl Check {
     pub fn execute(&self) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         let registry = Registry::builtin();
-        let mut draft = Draft::default();
-        draft.set("target.model", self.target.to_string_lossy().into_owned().into())?;
+        let mut config = Config::default();
+        config.set("target.model", self.target.to_string_lossy().into_owned().into())?;
         for assignment in &self.set {
-            draft.set_typed(assignment)?;
+            config.set_typed(assignment)?;
         }
-        let host = LlamaHost::load(&draft.setup()?, &registry)?;
+        let host = LlamaHost::load(&config.setup()?, &registry)?;
         let target = host.model();
 
         if let Some(path) = &self.draft {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::{note, Failure};
-use crate::config::Draft;
+use crate::config::Config;
 use crate::generate::{generate, Limits};
 use crate::llama::host::{warnings, LlamaHost};
 use crate::registry::Registry;
@@ -33,7 +33,7 @@ impl Demo {
         let mut results = Vec::new();
         for kind in KINDS {
             let name = format!("configs/{kind}.toml");
-            let setup = Draft::read(Path::new(&name))?.setup()?;
+            let setup = Config::read(Path::new(&name))?.setup()?;
             if results.is_empty() {
                 warnings(&setup)?.iter().for_each(|warning| note(format!("warning: {warning}")));
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{note, Failure};
 use crate::chat;
-use crate::config::{Draft, Setup};
+use crate::config::{Config, Setup};
 use crate::engine::{Engine, Observer};
 use crate::generate::{generate, Generation, Limits, Stop};
 use crate::llama::host::{warnings, LlamaHost};
@@ -73,7 +73,7 @@ pub struct Overrides {
     /// 0 is greedy [default: 0].
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f32>,
-    /// Fixes every random choice [default: 0].
+    /// Fixes every random choice [default: 0; with a history, a new one].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
 }
@@ -81,30 +81,30 @@ pub struct Overrides {
 impl Overrides {
     /// The configuration that file and flags make.
     pub fn setup(&self) -> Result<Setup, Failure> {
-        let mut draft = match &self.config {
-            Some(path) => Draft::read(path)?,
-            None => Draft::default(),
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
         };
         if let Some(target) = &self.target {
             // Relative to where we are, unlike a path in the file.
             let absolute = std::path::absolute(target).unwrap_or_else(|_| target.clone());
-            draft.set("target.model", absolute.to_string_lossy().into_owned().into())?;
+            config.set("target.model", absolute.to_string_lossy().into_owned().into())?;
         }
         if let Some(kind) = &self.drafter {
-            draft.set_drafter(kind);
+            config.set_drafter(kind);
         }
         for assignment in &self.set {
-            draft.set_typed(assignment)?;
+            config.set_typed(assignment)?;
         }
         if let Some(temperature) = self.temperature {
-            draft.set("sampling.temperature", f64::from(temperature).into())?;
+            config.set("sampling.temperature", f64::from(temperature).into())?;
         }
         if let Some(seed) = self.seed {
             let seed = i64::try_from(seed)
                 .map_err(|_| Failure::Input(format!("--seed = {seed} is too large; at most {}", i64::MAX)))?;
-            draft.set("sampling.seed", seed.into())?;
+            config.set("sampling.seed", seed.into())?;
         }
-        Ok(draft.setup()?)
+        Ok(config.setup()?)
     }
 }
 
@@ -138,7 +138,7 @@ impl Run {
             learnt::store_habits(&host, &setup, control);
         }
         if self.json {
-            return print_json(&setup, &generation);
+            return print_json(&setup, engine.seed(), &generation);
         }
         if !self.quiet {
             report(&generation, engine.context().len());
@@ -296,7 +296,7 @@ fn report(generation: &Generation, context: usize) {
     }
 }
 
-fn print_json(setup: &Setup, generation: &Generation) -> Result<(), Failure> {
+fn print_json(setup: &Setup, seed: u64, generation: &Generation) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Output<'a> {
         text: &'a str,
@@ -315,7 +315,7 @@ fn print_json(setup: &Setup, generation: &Generation) -> Result<(), Failure> {
     let settings = serde_json::json!({
         "target": setup.target.model, "temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p,
         "min_p": s.min_p, "repeat_penalty": s.repeat_penalty, "frequency_penalty": s.frequency_penalty,
-        "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": setup.seed,
+        "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": seed,
         "adaptive": setup.adaptive, "max_nodes": setup.shape.max_nodes, "depth": setup.shape.depth,
         "width": setup.shape.width, "drafter": setup.drafter.settings.trim(),
     });

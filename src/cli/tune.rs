@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::bench::Bench;
 use super::{note, Failure};
-use crate::config::{Draft, Setup};
+use crate::config::{Config, Setup};
 use crate::control::Control;
 use crate::llama::context::{default_threads, Context, ContextOptions};
 use crate::llama::host::LlamaHost;
@@ -198,11 +198,11 @@ impl Candidate {
 }
 
 fn plain_setup(target: &Path, threads: usize) -> Result<Setup, Failure> {
-    let mut draft = Draft::default();
-    draft.set("target.model", target.to_string_lossy().into_owned().into())?;
-    draft.set("target.threads", i64::try_from(threads).unwrap_or(1).into())?;
-    draft.set("drafter.kind", "none".into())?;
-    Ok(draft.setup()?)
+    let mut config = Config::default();
+    config.set("target.model", target.to_string_lossy().into_owned().into())?;
+    config.set("target.threads", i64::try_from(threads).unwrap_or(1).into())?;
+    config.set("drafter.kind", "none".into())?;
+    Ok(config.setup()?)
 }
 
 /// 1, 2, 4, … and all.

@@ -173,7 +173,8 @@ impl<'a> LlamaHost<'a> {
     pub fn engine(&mut self, setup: &Setup) -> Result<Engine, DraftError> {
         let drafter = self.build(&setup.drafter.kind, &setup.drafter.settings)?;
         let target = Box::new(self.open_target().map_err(DraftError::settings)?);
-        let engine = Engine::new(target, Some(drafter), setup.sampling.clone(), self.shape(setup), setup.seed);
+        let seed = setup.seed_for(drafter.needs());
+        let engine = Engine::new(target, Some(drafter), setup.sampling.clone(), self.shape(setup), seed);
         Ok(match setup.adaptive && setup.drafter.kind != "none" {
             true => engine.with_control(self.control(setup)),
             false => engine,

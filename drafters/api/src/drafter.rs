@@ -29,25 +29,32 @@ pub trait Drafter: Send {
         None
     }
 
-    /// What [`commit`](Drafter::commit) should bring besides tokens. Asked once, before the first text.
+    /// What [`commit`](Drafter::commit) should bring besides tokens, and what else. Asked before the first text.
     fn needs(&self) -> Needs {
         Needs::default()
     }
 }
 
-/// What a drafter wants to be told of the target; each costs time, so by default nothing.
+/// What a drafter wants to be told of the target; each costs time, so by default nothing. And whether the run must not
+/// repeat the dice of earlier ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// The target's hidden states: [`Commit::hidden`].
     pub hidden: bool,
     /// How many of the target's likeliest tokens at every scored node: [`Outcome::top`].
     pub top: usize,
+    /// A seed that no earlier run had: its guesses are what those came to, by their dice.
+    pub new_seed: bool,
 }
 
 impl Needs {
     /// What satisfies both: how a combinator asks for its parts.
     pub fn and(self, other: Needs) -> Needs {
-        Needs { hidden: self.hidden || other.hidden, top: self.top.max(other.top) }
+        Needs {
+            hidden: self.hidden || other.hidden,
+            top: self.top.max(other.top),
+            new_seed: self.new_seed || other.new_seed,
+        }
     }
 }
 

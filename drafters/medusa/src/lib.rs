@@ -124,7 +124,7 @@ impl Drafter for Medusa {
     }
 
     fn needs(&self) -> Needs {
-        Needs { hidden: true, top: 0 }
+        Needs { hidden: true, ..Needs::default() }
     }
 }
 

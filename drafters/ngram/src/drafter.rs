@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Frontier, NodeId, SeqId, Token, TokenTree};
+use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Frontier, Needs, NodeId, SeqId, Token, TokenTree};
 
 use crate::archive::{Archive, Texts};
 use crate::history::History;
@@ -74,6 +74,11 @@ impl NgramDrafter {
 }
 
 impl Drafter for NgramDrafter {
+    fn needs(&self) -> Needs {
+        let has_history = self.archives.iter().any(|archive| matches!(archive.texts, Texts::History(_)));
+        Needs { new_seed: has_history, ..Needs::default() }
+    }
+
     fn draft(&mut self, request: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
         if tree.room() == 0 || tree.shape().depth == 0 {
             return Ok(());

@@ -20,7 +20,7 @@
 //! there already. It is plain data, not encrypted, readable by its user alone. Two warnings. A run that is to be
 //! measured should have none, for it would be given its own earlier answers. And guesses out of a history depend on
 //! the chance by which its texts were drawn: sampled text keeps the target's law for a seed that none of them was
-//! drawn with, so choose a new seed for each run; and a seed does not repeat a run whose history has grown.
+//! drawn with. So where no seed is set, each run has a new one; and a seed does not repeat a run whose history has grown.
 //!
 //! # Settings
 //!
