@@ -513,27 +513,26 @@ impl Pace for Schedule {
         survival >= self.least
     }
 
-    /// Whether some number of passes from here on pays: where T(n) is a staircase, two may where one does not.
+    /// Whether some number of passes from here on pays: where T(n) is a staircase, two may where one does not. What they
+    /// bring may take the place of guesses that are there: a look-up's weak ones cost a model's no step.
     fn another_pass(&self, tree: &TokenTree, best: NodeId) -> bool {
         // The first pass was decided on when the round was planned, unless an earlier part has guessed meanwhile.
         if tree.passes() == 0 && tree.is_empty() {
             return true;
         }
-        let order = Order::of(tree);
+        let mut order = Order::of(tree);
         let drafted = self.draft_seconds(tree.passes());
         let now = self.best(&order, drafted);
-        let (mut survival, mut gain) = (f64::from(tree.unclaimed(best)), 0.0);
+        let mut survival = f64::from(tree.unclaimed(best));
         let layers = tree.shape().depth.saturating_sub(tree.depth(best)).min(tree.room());
         for more in 1..=layers {
             survival *= self.survival.typical(tree.depth(best) + more);
-            gain += survival;
-            let (passes, nodes) = (tree.passes() + more, now.nodes + more);
-            if !self.affords(self.draft_seconds(passes), nodes) {
+            order.expect(survival);
+            let draft = self.draft_seconds(tree.passes() + more);
+            if !self.affords(draft, 1) {
                 return false;
             }
-            let scoring = at(&self.hopeful, nodes) - at(&self.hopeful, now.nodes);
-            let cost = self.draft_seconds(passes) - drafted + scoring;
-            if gain > self.rate * cost {
+            if self.best(&order, draft).value - self.rate * (draft - drafted) > now.value {
                 return true;
             }
         }
@@ -582,6 +581,12 @@ impl Order {
         let survivals = nodes.iter().map(|&node| f64::from(tree.survival(node))).collect();
         let fixed_from = nodes.iter().filter(|node| must_stay[node.index()]).count();
         Order { nodes, survivals, fixed_from }
+    }
+
+    /// A node to come, of such a survival, takes its place behind what must stay.
+    fn expect(&mut self, survival: f64) {
+        let place = self.survivals[self.fixed_from..].partition_point(|&other| other >= survival);
+        self.survivals.insert(self.fixed_from + place, survival);
     }
 
     fn sum(&self, n: usize) -> f64 {
