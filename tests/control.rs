@@ -440,6 +440,24 @@ fn predictions_come_true() {
 }
 
 #[test]
+fn a_pass_is_taken_whose_guesses_replace_weak_ones() {
+    // Up to five nodes a pass costs what one does; a sixth costs a step.
+    let mut control = Control::new();
+    for n in [1, 2, 3, 4, 5, 6, 7, 8, 9].repeat(3) {
+        control.seed(100, &[(n, Duration::from_millis(if n <= 5 { 100 } else { 190 }))]);
+    }
+    let shape = Shape { max_nodes: 8, depth: 2, width: 4 };
+    let Plan::Draft(pace) = control.plan(100, shape) else { panic!("nodes are free here") };
+    let mut tree = TokenTree::new(1 << 16, Box::new(SeededDice::new(1, Stream::Draft)));
+    tree.begin_paced(0, shape, pace);
+    for token in 1..5 {
+        tree.add(NodeId::ROOT, token, 0.1).expect("a guess is free");
+    }
+    tree.next_part();
+    assert_eq!(tree.next_to_expand(), [NodeId::ROOT], "four weak guesses leave no room for better ones");
+}
+
+#[test]
 fn drawn_nodes_are_never_pruned() {
     let drafter = Drafter { guess: |_, _, _| (0.5, 0.3), draws: true, ..MODEL };
     let mut control = Control::new();
