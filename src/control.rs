@@ -527,7 +527,7 @@ impl Pace for Schedule {
         let layers = tree.shape().depth.saturating_sub(tree.depth(best)).min(tree.room());
         for more in 1..=layers {
             survival *= self.survival.typical(tree.depth(best) + more);
-            order.expect(survival);
+            order.insert(survival);
             let draft = self.draft_seconds(tree.passes() + more);
             if !self.affords(draft, 1) {
                 return false;
@@ -584,7 +584,7 @@ impl Order {
     }
 
     /// A node to come, of such a survival, takes its place behind what must stay.
-    fn expect(&mut self, survival: f64) {
+    fn insert(&mut self, survival: f64) {
         let place = self.survivals[self.fixed_from..].partition_point(|&other| other >= survival);
         self.survivals.insert(self.fixed_from + place, survival);
     }

@@ -95,7 +95,7 @@ impl Threads {
 
     /// In an earlier run a plain step once took only `step` seconds. If it now takes longer from the beginning, that is
     /// a drift like any other.
-    pub fn expect(mut self, step: f64) -> Threads {
+    pub fn with_record(mut self, step: f64) -> Threads {
         (self.record, self.least) = (step, step);
         self
     }
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn a_machine_that_is_busy_from_the_beginning_is_noticed_by_what_earlier_runs_saw() {
         let workers = Arc::new(Counter::default());
-        let mut threads = Threads::new(workers.clone(), 4).expect(quiet(4));
+        let mut threads = Threads::new(workers.clone(), 4).with_record(quiet(4));
         threads.start();
         live(&mut threads, &workers, 60, &busy);
         assert_eq!(threads.now(), 2);

@@ -156,7 +156,7 @@ impl<'a> LlamaHost<'a> {
             None => threads.explore(learnt.threads),
         };
         let threads = match learnt.step {
-            Some(step) => threads.expect(step),
+            Some(step) => threads.with_record(step),
             None => threads,
         };
         let control = Control::new().with_curve(&learnt.curve).with_threads(threads);

@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn settings_name_files_but_no_folders() {
-        let settings = settings("model = '/home/me/draft.gguf'\nparts = [{ table = 'a/b.ngram' }]\nlength = 3");
+        let settings = settings("model = '/models/draft.gguf'\nparts = [{ table = 'a/b.ngram' }]\nlength = 3");
         assert_eq!(settings, json!({"model": "draft.gguf", "parts": [{"table": "b.ngram"}], "length": 3}));
     }
 }
