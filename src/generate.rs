@@ -90,55 +90,111 @@ pub fn generate(
     interrupt: &AtomicBool,
     sink: &mut dyn FnMut(&str) -> bool,
 ) -> Result<Generation, EngineError> {
-    let mut stats = Stats::default();
-    let begun = Instant::now();
-    stats.prompt_tokens = prompt.len();
-    engine.check(prompt)?;
-    for end in (AT_ONCE..prompt.len()).step_by(AT_ONCE) {
-        engine.read(&prompt[..end])?;
-        if interrupt.load(Ordering::Relaxed) {
-            stats.prefill = begun.elapsed();
-            return Ok(Generation { text: String::new(), tokens: Vec::new(), stop: Stop::Interrupted, stats });
+    let mut text = Continuation::begin(engine, prompt, limits, interrupt)?;
+    let stop = loop {
+        if let Some(stop) = text.step(engine, vocabulary, interrupt)? {
+            break stop;
         }
-    }
-    engine.start(prompt)?;
-    stats.prefill = begun.elapsed();
-
-    let mut stream = TextStream::new(&limits.stop);
-    let mut tokens = Vec::new();
-    let mut refused = false;
-    let stop = 'stop: loop {
-        if tokens.len() >= limits.max_tokens {
-            break Stop::Length;
-        }
-        if engine.is_full() {
-            break Stop::ContextFull;
-        }
-        if interrupt.load(Ordering::Relaxed) {
-            break Stop::Interrupted;
-        }
-        let round = engine.step(limits.max_tokens - tokens.len() - 1)?;
-        stats.add(&round);
-        for token in round.tokens {
-            tokens.push(token);
-            stats.generated_tokens += 1;
-            if vocabulary.is_end(token) && !limits.ignore_end {
-                break 'stop Stop::EndOfGeneration;
-            }
-            stream.push(&vocabulary.piece(token));
-            if let Some(stop) = stream.stopped() {
-                break 'stop Stop::StopString(stop.to_owned());
-            }
-        }
-        let piece = stream.take();
+        let piece = text.take();
         if !piece.is_empty() && !sink(piece) {
-            refused = true;
-            break Stop::Interrupted;
+            return Ok(text.end(Stop::Interrupted));
         }
     };
-    let rest = stream.finish();
-    if !rest.is_empty() && !refused {
+    let rest = text.rest();
+    if !rest.is_empty() {
         sink(rest);
     }
-    Ok(Generation { text: stream.into_text(), tokens, stop, stats })
+    Ok(text.end(stop))
+}
+
+/// A text under way, for callers that do something else between its rounds. The engine that began it must make all its
+/// steps and begin no other text meanwhile.
+pub struct Continuation {
+    limits: Limits,
+    stream: TextStream,
+    tokens: Vec<Token>,
+    stats: Stats,
+}
+
+impl Continuation {
+    /// Bring `engine` up to date with `prompt`. If `interrupt` was set meanwhile, the first step will say so.
+    ///
+    /// # Errors
+    /// The prompt is empty or too long, or a model failed.
+    pub fn begin(
+        engine: &mut Engine,
+        prompt: &[Token],
+        limits: &Limits,
+        interrupt: &AtomicBool,
+    ) -> Result<Continuation, EngineError> {
+        let begun = Instant::now();
+        engine.check(prompt)?;
+        let is_interrupted = || interrupt.load(Ordering::Relaxed);
+        for end in (AT_ONCE..prompt.len()).step_by(AT_ONCE).take_while(|_| !is_interrupted()) {
+            engine.read(&prompt[..end])?;
+        }
+        if !is_interrupted() {
+            engine.start(prompt)?;
+        }
+        let mut stats = Stats::default();
+        stats.prompt_tokens = prompt.len();
+        stats.prefill = begun.elapsed();
+        Ok(Continuation { limits: limits.clone(), stream: TextStream::new(&limits.stop), tokens: Vec::new(), stats })
+    }
+
+    /// One more round, unless the text is over or `interrupt` is set; why it ended, if it did.
+    ///
+    /// # Errors
+    /// A model failed.
+    pub fn step(
+        &mut self,
+        engine: &mut Engine,
+        vocabulary: &dyn Vocabulary,
+        interrupt: &AtomicBool,
+    ) -> Result<Option<Stop>, EngineError> {
+        if interrupt.load(Ordering::Relaxed) {
+            return Ok(Some(Stop::Interrupted));
+        }
+        if self.tokens.len() >= self.limits.max_tokens {
+            return Ok(Some(Stop::Length));
+        }
+        if engine.is_full() {
+            return Ok(Some(Stop::ContextFull));
+        }
+        let round = engine.step(self.limits.max_tokens - self.tokens.len() - 1)?;
+        self.stats.add(&round);
+        for token in round.tokens {
+            self.tokens.push(token);
+            self.stats.generated_tokens += 1;
+            if vocabulary.is_end(token) && !self.limits.ignore_end {
+                return Ok(Some(Stop::EndOfGeneration));
+            }
+            self.stream.push(&vocabulary.piece(token));
+            if let Some(stop) = self.stream.stopped() {
+                return Ok(Some(Stop::StopString(stop.to_owned())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What may be shown and was not taken yet: no part of a character, nothing that may still become a stop string.
+    pub fn take(&mut self) -> &str {
+        self.stream.take()
+    }
+
+    /// What is left to show when nothing more comes.
+    pub fn rest(&mut self) -> &str {
+        self.stream.finish()
+    }
+
+    /// The tokens so far.
+    pub fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    /// The finished generation, which ended because of `stop`.
+    pub fn end(mut self, stop: Stop) -> Generation {
+        self.stream.finish();
+        Generation { text: self.stream.into_text(), tokens: self.tokens, stop, stats: self.stats }
+    }
 }

@@ -131,6 +131,24 @@ fn counts_and_ratios_add_up() {
     }
 }
 
+#[test]
+fn taking_turns_changes_no_count() {
+    let configs = ["configs/model.toml", "configs/ngram.toml", "configs/cascade.toml"];
+    let whole = json(&[&configs[..], &SMALL].concat());
+    let turns = json(&[&configs[..], &SMALL, &["--turns", "5"]].concat());
+    assert_eq!((&whole["turns"], &turns["turns"]), (&Value::Null, &Value::from(5)));
+    let counts = |report: &Value| {
+        let of = |run: &Value| {
+            ["config", "prompt", "repeat", "rounds", "drafted", "accepted"].map(|key| run[key].to_string())
+        };
+        let mut counts: Vec<[String; 6]> = array(&report["runs"]).iter().map(of).collect();
+        counts.sort();
+        counts
+    };
+    assert_eq!(counts(&whole).len(), 4 * 2 * 2, "methods, prompts, repeats");
+    assert_eq!(counts(&whole), counts(&turns));
+}
+
 /// The rounds by their nodes are all rounds, with all tokens and all the time of drafts and passes.
 fn rounds_by_nodes_add_up(run: &Value) {
     let sum = |of: &dyn Fn(&Value) -> f64| array(&run["by_nodes"]).iter().map(of).sum::<f64>();

@@ -1,40 +1,35 @@
 //! `foretoken bench`: configurations against plain decoding, on the same prompts, in one process.
 //!
 //! The target is loaded once. Every prompt is continued by plain decoding and with every
-//! configuration, one right after the other and in an order that rotates, so that a machine that
-//! warms up or is busy meanwhile treats them alike; [`crate::report`] compares within such a group. A
-//! file of [`raw`] data lets a comparison go on that was broken off; [`json`] and [`csv`] tell it to
+//! configuration, one right after the other or a few tokens each in turn, and in an order that rotates, so
+//! that a machine that warms up or is busy meanwhile treats them alike ([`runner`]); [`crate::report`]
+//! compares within such a group. A file of [`raw`] data lets a comparison go on that was broken off; [`json`] and [`csv`] tell it to
 //! other programs.
 
 mod csv;
 mod json;
 mod raw;
+mod runner;
 mod synthetic;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::run::{describe, Overrides};
+use super::run::Overrides;
 use super::{note, progress, Failure};
 use crate::config::Setup;
-use crate::control::Control;
-use crate::engine::{Engine, EngineError};
-use crate::generate::{generate, Generation, Limits};
 use crate::llama::host::{warnings, LlamaHost};
-use crate::llama::model::Model;
-use crate::llama::threads::ThreadCount;
-use crate::machine::{self, EnergyMeter, Memory};
+use crate::machine::{self, Memory};
 use crate::page::Report;
 use crate::prompts::{self, Prompt};
 use crate::registry::Registry;
 use crate::report::{Comparison, Method, Run};
-use crate::threads::{Threads, Workers};
 use csv::Csv;
-use foretoken_drafter::{Drafter, Host, Law, Shape, Token};
+use foretoken_drafter::{Law, Token};
 use json::{file_name, Conditions, Config};
 use raw::Raw;
+use runner::{load, named, Lengths, Loaded, Runner};
 
 /// Compare configurations with plain decoding.
 ///
@@ -86,6 +81,12 @@ pub struct Bench {
     /// Ctrl-C then ends after the present run. What control had learned of a method is not kept: it begins anew.
     #[arg(long, value_name = "FILE")]
     raw: Option<PathBuf>,
+    /// Let the configurations take turns of this many tokens within each text, instead of whole texts one after another.
+    ///
+    /// What the machine does meanwhile then meets all alike. Every configuration has a context of its own, all in
+    /// memory at once; Ctrl-C with --raw ends after the present prompt.
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
+    turns: Option<u32>,
     /// Draw the comparison as an HTML page, as `foretoken page` does.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -114,6 +115,7 @@ impl Bench {
             json: false,
             csv: None,
             raw: None,
+            turns: None,
             html: None,
         }
     }
@@ -158,16 +160,7 @@ impl Bench {
         let methods: Vec<Method> = loaded.iter().map(|loaded| loaded.method.clone()).collect();
         let conditions = Conditions::of(self, &setups[0], &host, &prompts, &tokens);
         let configs = self.describe_configs(&methods, &setups);
-        let seed = setups[0].seed.unwrap_or(0);
-        let mut bench = Runner {
-            methods: loaded,
-            vocabulary: host.model().clone(),
-            engine: Engine::new(Box::new(host.open_target()?), None, setups[0].sampling.clone(), PLAIN, seed),
-            threads: (host.threads().clone(), host.context_options().threads),
-            max_tokens: self.max_tokens as usize,
-            seed,
-            energy: EnergyMeter::of_this_machine(),
-        };
+        let mut bench = Runner::new(loaded, &host, &setups[0], self.lengths())?;
         let kept = self.kept(&conditions, &configs)?;
         let runs = self.run_all(&mut bench, &tokens, kept)?;
         // While caches and models are still there.
@@ -175,6 +168,11 @@ impl Bench {
         let comparison = Comparison { methods, prompts, runs, greedy: setups[0].sampling.is_greedy() };
         let headline = self.headline(&comparison, &setups[0], &host);
         Ok(Done { comparison, conditions, configs, memory, headline })
+    }
+
+    fn lengths(&self) -> Lengths {
+        let text = self.max_tokens as usize;
+        Lengths { text, turn: self.turns.map_or(text, |tokens| tokens as usize) }
     }
 
     fn read_prompts(&self) -> Result<Vec<Prompt>, Failure> {
@@ -273,22 +271,24 @@ impl Bench {
     }
 
     fn run_all(&self, bench: &mut Runner, tokens: &[Vec<Token>], mut kept: Kept) -> Result<Vec<Run>, Failure> {
-        let all = schedule(bench.methods.len(), tokens.len(), self.repeats as usize);
+        let all = schedule(bench.methods(), tokens.len(), self.repeats as usize);
         let left: Vec<Place> = all.iter().copied().filter(|&place| !kept.has(place)).collect();
         let interrupted = kept.raw.is_some().then(progress::interrupt);
         if !left.is_empty() {
             bench.warm_up(&tokens[0])?;
         }
+        // Those that take turns run together; otherwise each is a group of its own.
+        let together = |a: &Place, b: &Place| self.turns.is_some() && (a.prompt, a.repeat) == (b.prompt, b.repeat);
         let bar = progress::begin(String::new(), all.len());
         bar.set_position(kept.runs.len() as u64);
         bar.reset_eta();
-        for Place { method, prompt, repeat } in left {
+        for group in left.chunk_by(together) {
             if interrupted.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
                 return Err(kept.broken_off(all.len()));
             }
-            bar.set_message(bench.methods[method].method.name.clone());
-            kept.push(bench.run(method, prompt, &tokens[prompt], repeat)?)?;
-            bar.inc(1);
+            let runs = bench.run(group, &tokens[group[0].prompt], |method| bar.set_message(method.to_owned()))?;
+            bar.inc(runs.len() as u64);
+            runs.into_iter().try_for_each(|run| kept.push(run))?;
         }
         Ok(kept.runs)
     }
@@ -359,96 +359,6 @@ fn schedule(methods: usize, prompts: usize, repeats: usize) -> Vec<Place> {
     let turns = groups.flat_map(|group| (0..methods).map(move |turn| (turn, group)));
     let place = |(turn, (prompt, repeat))| Place { method: (turn + repeat + prompt) % methods, prompt, repeat };
     turns.map(place).collect()
-}
-
-/// Plain decoding or a configuration, ready to run.
-struct Loaded {
-    method: Method,
-    drafter: Option<Box<dyn Drafter>>,
-    shape: Shape,
-    /// Kept from text to text, as in a program that generates many.
-    control: Option<Control>,
-}
-
-impl Loaded {
-    fn plain() -> Loaded {
-        let method =
-            Method { name: "none".to_owned(), about: "plain decoding".to_owned(), is_adaptive: false, synthetic: None };
-        Loaded { method, drafter: None, shape: PLAIN, control: None }
-    }
-}
-
-/// A configuration with a drafter of its own, whose guesses dice accept if there is a rate.
-fn load(setup: &Setup, config: &Path, rate: Option<f64>, host: &mut LlamaHost<'_>) -> Result<Loaded, Failure> {
-    host.set_base(&setup.base);
-    let blame = |e: Failure| blamed(e, &config.display().to_string());
-    let drafter = host.build(&setup.drafter.kind, &setup.drafter.settings).map_err(|e| blame(e.into()))?;
-    let control = (setup.adaptive && setup.drafter.kind != "none").then(|| {
-        let threads = Threads::new(Arc::new(host.threads().clone()), host.context_options().threads);
-        Control::new().with_threads(match setup.target.threads {
-            Some(_) => threads,
-            None => threads.explore(None),
-        })
-    });
-    let method = Method {
-        name: named(&config.file_stem().unwrap_or_default().to_string_lossy(), rate),
-        about: rate.map_or_else(|| describe(setup), |rate| synthetic::about(rate, &describe(setup))),
-        is_adaptive: control.is_some(),
-        synthetic: rate,
-    };
-    Ok(Loaded { method, drafter: Some(drafter), shape: host.shape(setup), control })
-}
-
-fn named(config: &str, rate: Option<f64>) -> String {
-    format!("{config}{}", if rate.is_some() { "-synthetic" } else { "" })
-}
-
-const PLAIN: Shape = Shape { max_nodes: 0, depth: 0, width: 1 };
-
-/// One engine that takes each method's drafter in turn.
-struct Runner {
-    engine: Engine,
-    methods: Vec<Loaded>,
-    vocabulary: Arc<Model>,
-    /// What an adaptive method may have changed, and what all others use.
-    threads: (ThreadCount, usize),
-    max_tokens: usize,
-    seed: u64,
-    energy: Option<EnergyMeter>,
-}
-
-impl Runner {
-    /// Buffers grow and pages are read at first use; that is nobody's speed.
-    fn warm_up(&mut self, text: &[Token]) -> Result<(), Failure> {
-        (0..self.methods.len()).try_for_each(|method| self.run(method, 0, text, 0).map(drop))
-    }
-
-    /// Continue the prompt whose index and tokens are given.
-    fn run(&mut self, method: usize, prompt: usize, text: &[Token], repeat: usize) -> Result<Run, Failure> {
-        let chosen = &mut self.methods[method];
-        self.engine.set_drafter(chosen.drafter.take());
-        self.engine.set_shape(chosen.shape);
-        self.engine.set_control(chosen.control.take());
-        self.engine.set_verifier(chosen.method.synthetic.map(synthetic::verifier));
-        self.engine.forget();
-        self.engine.reseed(self.seed.wrapping_add(repeat as u64));
-        let before = self.energy.as_ref().and_then(EnergyMeter::read);
-        let generation = self.generate(text);
-        let joules = self.energy.as_ref().zip(before).and_then(|(meter, before)| meter.joules_since(&before));
-        let control = self.engine.control().map(|control| control.report(self.engine.context().len()));
-        let chosen = &mut self.methods[method];
-        chosen.drafter = self.engine.set_drafter(None);
-        chosen.control = self.engine.set_control(None);
-        self.threads.0.set(self.threads.1);
-        let Generation { tokens, stats, .. } = generation.map_err(|e| blamed(e.into(), &chosen.method.name))?;
-        Ok(Run { method, prompt, repeat, tokens, stats, joules, control })
-    }
-
-    fn generate(&mut self, text: &[Token]) -> Result<Generation, EngineError> {
-        let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: true };
-        let never = AtomicBool::new(false);
-        generate(&mut self.engine, self.vocabulary.as_ref(), text, &limits, &never, &mut |_| true)
-    }
 }
 
 fn at_least_one(text: &str) -> Result<u32, String> {
