@@ -1,17 +1,21 @@
-//! What control promises when guesses are bad, on a real model: `auto` and two drafters that lie, against plain decoding.
+//! What control promises when guesses are bad or the machine is busy, on a real model: `auto` and two drafters that lie,
+//! against plain decoding.
 //!
 //! `cargo bench --bench floors -- --target FILE [--draft FILE] --prompts FILE_OR_FOLDER [--prompts-per-kind 2] [-n 256]
-//! [--temperature 0] [--repeats 3] [--json FILE]`
+//! [--temperature 0] [--repeats 3] [--turns 16] [--busy THREADS] [--json FILE]`
 //!
 //! `random` guesses a token at random each time and is sure of it. `turncoat` knows the plain text and guesses right for
 //! 200 tokens, with the same conviction ever after; at a temperature above 0 nobody knows the text, so it is left out
 //! there. `plain` is plain decoding once more: how far its ratio is from 1 is the machine's noise. Every prompt is continued
-//! in every way, one after the other and in an order that rotates, and every way has a control of its own, kept from text
-//! to text. The floor is 0.98 of plain decoding, and it fails where the whole 95 % interval lies below.
+//! in every way, a few tokens each in turn, and every way has a context and a control of its own, kept from text to text.
+//! The floor is 0.98 of plain decoding, and it fails where the whole 95 % interval lies below.
+//!
+//! With `--busy`, so many threads do nothing but count beside it, and `auto`, which chooses its number of threads, is
+//! compared with `auto` on every number set by hand.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Parser;
@@ -19,11 +23,12 @@ use foretoken::config::{Config, Setup};
 use foretoken::control::Control;
 use foretoken::dice::{SeededDice, Stream};
 use foretoken::engine::Engine;
-use foretoken::generate::{generate, Limits};
+use foretoken::generate::{Continuation, Generation, Limits, Stop};
 use foretoken::llama::host::LlamaHost;
 use foretoken::prompts;
 use foretoken::registry::Registry;
 use foretoken::report::{Comparison, Method, Run};
+use foretoken::threads::{Threads, Workers};
 use foretoken_drafter::{Dice, DraftError, DraftRequest, Drafter, Host, Law, NodeId, Shape, Token, TokenTree};
 
 type Error = Box<dyn std::error::Error>;
@@ -61,6 +66,12 @@ struct Floors {
     temperature: f32,
     #[arg(long, default_value_t = 3)]
     repeats: usize,
+    /// Tokens of a turn.
+    #[arg(long, default_value_t = 16)]
+    turns: usize,
+    /// Threads that keep the machine busy meanwhile.
+    #[arg(long, default_value_t = 0)]
+    busy: usize,
     /// Write every row as JSON to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -71,9 +82,18 @@ struct Floors {
 
 /// A way of continuing a text.
 struct Way {
-    name: &'static str,
-    drafter: Option<Box<dyn Drafter>>,
-    control: Option<Control>,
+    name: String,
+    engine: Engine,
+    /// Fixed by hand, or where its control begins.
+    threads: usize,
+}
+
+/// A text under way.
+struct Course {
+    way: usize,
+    text: Continuation,
+    threads: usize,
+    stop: Option<Stop>,
 }
 
 impl Floors {
@@ -83,43 +103,43 @@ impl Floors {
         let mut host = LlamaHost::load(&setup, &registry)?;
         let prompts = prompts::first_of_each_kind(prompts::read(&self.prompts)?, self.prompts_per_kind);
         let plain_text = Arc::new(Mutex::new(Vec::new()));
-        let mut ways = self.ways(&setup, &mut host, &plain_text)?;
-        let target = Box::new(host.open_target()?);
-        let mut engine = Engine::new(target, None, setup.sampling.clone(), setup.shape, setup.seed.unwrap_or(0));
+        let mut ways = match self.busy {
+            0 => self.liars(&setup, &mut host, &plain_text)?,
+            _ => self.by_hand(&setup, &mut host)?,
+        };
+        let is_over = Arc::new(AtomicBool::new(false));
+        let others: Vec<_> = (0..self.busy).map(|_| busy(is_over.clone())).collect();
         let mut runs = Vec::new();
         for repeat in 0..self.repeats {
             for (i, prompt) in prompts.iter().enumerate() {
                 let tokens = host.model().tokenise(&prompt.text, true)?;
-                // Plain decoding is first: the turncoat must know the text. The others rotate after it.
-                for turn in 0..ways.len() {
-                    let method = if turn == 0 { 0 } else { 1 + (turn + repeat + i) % (ways.len() - 1) };
-                    let run = self.run(&mut engine, &mut ways[method], &host, &tokens, repeat)?;
-                    if method == 0 {
-                        *plain_text.lock().unwrap_or_else(PoisonError::into_inner) =
-                            [&tokens[..], &run.tokens].concat();
-                    }
-                    runs.push(Run {
-                        method,
-                        prompt: i,
-                        repeat,
-                        tokens: run.tokens,
-                        stats: run.stats,
-                        joules: None,
-                        control: None,
-                    });
-                }
+                let texts = self.side_by_side(&mut ways, &host, &tokens, repeat, &plain_text)?;
+                runs.extend(texts.into_iter().map(|(method, text)| Run {
+                    method,
+                    prompt: i,
+                    repeat,
+                    tokens: text.tokens,
+                    stats: text.stats,
+                    joules: None,
+                    control: None,
+                }));
+                eprintln!("repeat {} of {}: {}", repeat + 1, self.repeats, prompt.id);
             }
         }
+        is_over.store(true, Ordering::Relaxed);
+        others.into_iter().for_each(|thread| drop(thread.join()));
         let about = |way: &Way| Method {
-            name: way.name.to_owned(),
-            about: way.name.to_owned(),
-            is_adaptive: false,
+            name: way.name.clone(),
+            about: way.name.clone(),
+            is_adaptive: self.busy > 0 && way.name == "auto",
             synthetic: None,
         };
         let methods: Vec<Method> = ways.iter().map(about).collect();
         let comparison = Comparison { methods, prompts, runs, greedy: setup.sampling.is_greedy() };
         println!("{}", comparison.table());
-        self.judge(&comparison);
+        if self.busy == 0 {
+            self.judge(&comparison);
+        }
         self.store(&comparison)
     }
 
@@ -134,45 +154,76 @@ impl Floors {
         Ok(config.setup()?)
     }
 
-    fn ways(&self, setup: &Setup, host: &mut LlamaHost<'_>, text: &Arc<Mutex<Vec<Token>>>) -> Result<Vec<Way>, Error> {
-        let auto = host.build(&setup.drafter.kind, &setup.drafter.settings)?;
+    fn liars(&self, setup: &Setup, host: &mut LlamaHost<'_>, text: &Arc<Mutex<Vec<Token>>>) -> Result<Vec<Way>, Error> {
         let n_vocab = host.target().n_vocab;
         let liar = |right| -> Option<Box<dyn Drafter>> {
             let dice = SeededDice::new(1, Stream::Draft);
             Some(Box::new(Liar { text: text.clone(), right, prompt: 0, n_vocab, dice }))
         };
+        let auto = Some(host.build(&setup.drafter.kind, &setup.drafter.settings)?);
         let mut ways = vec![
-            Way { name: "none", drafter: None, control: None },
-            Way { name: "plain", drafter: None, control: None },
-            Way { name: "auto", drafter: Some(auto), control: Some(Control::new()) },
-            Way { name: "random", drafter: liar(0), control: Some(Control::new()) },
+            way("none", setup, host, None, None)?,
+            way("plain", setup, host, None, None)?,
+            way("auto", setup, host, auto, None)?,
+            way("random", setup, host, liar(0), None)?,
         ];
         if setup.sampling.is_greedy() {
-            ways.push(Way { name: "turncoat", drafter: liar(RIGHT), control: Some(Control::new()) });
+            ways.push(way("turncoat", setup, host, liar(RIGHT), None)?);
         }
         Ok(ways)
     }
 
-    fn run(
+    fn by_hand(&self, setup: &Setup, host: &mut LlamaHost<'_>) -> Result<Vec<Way>, Error> {
+        let mut ways = vec![way("none", setup, host, None, None)?];
+        let most = host.context_options().threads;
+        for threads in (1..=most).map(Some).chain([None]) {
+            let auto = Some(host.build(&setup.drafter.kind, &setup.drafter.settings)?);
+            let name = threads.map_or_else(|| "auto".to_owned(), |threads| format!("by-hand-{threads}"));
+            ways.push(way(&name, setup, host, auto, threads)?);
+        }
+        Ok(ways)
+    }
+
+    /// `prompt` continued in every way, a turn each.
+    fn side_by_side(
         &self,
-        engine: &mut Engine,
-        way: &mut Way,
+        ways: &mut [Way],
         host: &LlamaHost<'_>,
         prompt: &[Token],
         repeat: usize,
-    ) -> Result<foretoken::generate::Generation, Error> {
-        let shape = if way.drafter.is_some() { WIDEST } else { Shape { max_nodes: 0, depth: 0, width: 1 } };
-        engine.set_drafter(way.drafter.take());
-        engine.set_control(way.control.take());
-        engine.set_shape(shape);
-        engine.forget();
-        engine.reseed(repeat as u64);
-        let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: true };
+        plain_text: &Mutex<Vec<Token>>,
+    ) -> Result<Vec<(usize, Generation)>, Error> {
         let never = AtomicBool::new(false);
-        let text = generate(engine, host.model().as_ref(), prompt, &limits, &never, &mut |_| true);
-        way.drafter = engine.set_drafter(None);
-        way.control = engine.set_control(None);
-        Ok(text?)
+        let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: true };
+        let mut courses = Vec::new();
+        for (i, way) in ways.iter_mut().enumerate() {
+            way.engine.forget();
+            way.engine.reseed(repeat as u64);
+            host.threads().set(way.threads);
+            let text = Continuation::begin(&mut way.engine, prompt, &limits, &never)?;
+            courses.push(Course { way: i, text, threads: host.threads().get(), stop: None });
+        }
+        let mut goal = 0;
+        while courses.iter().any(|course| course.stop.is_none()) {
+            goal += self.turns;
+            for course in courses.iter_mut().filter(|course| course.stop.is_none()) {
+                // Plain decoding is ahead: the turncoat must know what comes.
+                let goal = if course.way == 0 { goal + AHEAD } else { goal };
+                host.threads().set(course.threads);
+                while course.stop.is_none() && course.text.tokens().len() < goal {
+                    let engine = &mut ways[course.way].engine;
+                    course.stop = course.text.step(engine, host.model().as_ref(), &never)?;
+                }
+                course.threads = host.threads().get();
+                if course.way == 0 {
+                    *plain_text.lock().unwrap_or_else(PoisonError::into_inner) =
+                        [prompt, course.text.tokens()].concat();
+                }
+            }
+            // Whoever came first comes last, but for plain decoding.
+            courses[1..].rotate_left(1);
+        }
+        Ok(courses.into_iter().map(|course| (course.way, course.text.end(Stop::Length))).collect())
     }
 
     fn judge(&self, comparison: &Comparison) {
@@ -193,10 +244,41 @@ impl Floors {
         let report = serde_json::json!({
             "target": self.target.file_name().map(|n| n.to_string_lossy().into_owned()),
             "temperature": self.temperature, "max_tokens": self.max_tokens, "repeats": self.repeats,
-            "methods": rows,
+            "turns": self.turns, "busy": self.busy, "methods": rows, "against_best": comparison.against_best(),
         });
         Ok(std::fs::write(path, serde_json::to_vec(&report)?)?)
     }
+}
+
+/// A way with an engine of its own; adaptive if it has a drafter, its threads too unless they are set by hand.
+fn way(
+    name: &str,
+    setup: &Setup,
+    host: &LlamaHost<'_>,
+    drafter: Option<Box<dyn Drafter>>,
+    by_hand: Option<usize>,
+) -> Result<Way, Error> {
+    let most = host.context_options().threads;
+    let control = drafter.is_some().then(|| match by_hand {
+        Some(_) => Control::new(),
+        None => Control::new().with_threads(Threads::new(Arc::new(host.threads().clone()), most).explore(None)),
+    });
+    let shape = if drafter.is_some() { WIDEST } else { Shape { max_nodes: 0, depth: 0, width: 1 } };
+    let seed = setup.seed.unwrap_or(0);
+    let mut engine = Engine::new(Box::new(host.open_target()?), drafter, setup.sampling.clone(), shape, seed);
+    engine.set_control(control);
+    Ok(Way { name: name.to_owned(), engine, threads: by_hand.unwrap_or(most) })
+}
+
+/// A thread that does nothing but count.
+fn busy(is_over: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
+    std::thread::spawn(move || {
+        let mut count = 0_u64;
+        while !is_over.load(Ordering::Relaxed) {
+            count = std::hint::black_box(count.wrapping_add(1));
+        }
+        count
+    })
 }
 
 /// Guesses right while the text has fewer than `right` new tokens, then at random, always sure of itself.
@@ -237,5 +319,8 @@ const WIDEST: Shape = Shape { max_nodes: 16, depth: 16, width: 4 };
 
 /// New tokens for which the turncoat is right.
 const RIGHT: usize = 200;
+
+/// Tokens that plain decoding is ahead of the others: more than a tree is deep.
+const AHEAD: usize = 32;
 
 const FLOOR: f64 = 0.98;
