@@ -1,5 +1,7 @@
 //! Level 5: `foretoken bench` on the bundled models. What it counts must add up; times are not tested.
 
+mod program;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -10,7 +12,7 @@ fn root() -> PathBuf {
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+    let mut command = program::foretoken();
     command.current_dir(root()).env("OMP_WAIT_POLICY", "passive");
     command.arg("bench").args(arguments).args(["--set", "target.threads=1"]);
     command
@@ -88,7 +90,7 @@ fn synthetic_acceptance_is_refused_where_it_has_no_place() {
     assert!(error.contains("ngram.toml: --synthetic would put text that is no model's into the drafter's `history`"));
     let run = ["run", "-c", "configs/model.toml", "-p", "Once", "-n", "2"];
     let run = |more: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+        let mut command = program::foretoken();
         command.current_dir(root()).args(run).args(more).output().expect("the program starts")
     };
     assert!(run(&[]).status.success());

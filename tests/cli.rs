@@ -1,6 +1,8 @@
 //! The program itself: every configuration runs, the output has manners, and every wrong input gets one line that
 //! names the culprit and the way out. Cases that are data stand in `tests/cases`.
 
+mod program;
+
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -447,7 +449,7 @@ fn spawn(folder: &Path, args: &[&str]) -> Child {
 }
 
 fn command<S: AsRef<OsStr>>(folder: &Path, args: &[S]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+    let mut command = program::foretoken();
     command.current_dir(folder).args(args).env_remove("RUST_BACKTRACE");
     command
 }

@@ -77,3 +77,48 @@ fn the_architecture_page_names_every_module_and_drafter() {
         assert!(page.contains(&format!("`drafters/{drafter}`")), "src/lib.rs: the code map lacks drafters/{drafter}");
     }
 }
+
+/// The fields of the struct that a source file declares under this name.
+fn fields(file: &str, name: &str) -> Vec<String> {
+    let text = read(file);
+    let Some((_, body)) = text.split_once(&format!("struct {name} {{\n")) else { return Vec::new() };
+    let lines = body.lines().take_while(|line| *line != "}").map(str::trim);
+    let declared = lines.filter(|line| !line.starts_with("//") && !line.starts_with('#'));
+    let names = declared.filter_map(|line| line.split_once(": "));
+    names.map(|(name, _)| name.trim_start_matches("pub ").trim_start_matches("r#").to_owned()).collect()
+}
+
+#[test]
+fn every_key_of_a_configuration_is_explained() {
+    let page = read("configs/README.md");
+    let tables = ["TargetTable", "SamplingTable", "SpeculationTable"].map(|table| ("src/config.rs".to_owned(), table));
+    let kinds = files(&root().join("drafters")).into_iter().filter(|file| file.ends_with("src/lib.rs"));
+    let kinds = kinds.flat_map(|file| [file.clone(), file.with_file_name("settings.rs")]).filter(|file| file.is_file());
+    let settings = kinds.map(|file| (file.strip_prefix(root()).unwrap().to_string_lossy().into_owned(), "Settings"));
+    let mut keys = 0;
+    for (file, table) in tables.into_iter().chain(settings) {
+        for key in fields(&file, table) {
+            keys += 1;
+            assert!(page.contains(&format!("`{key}`")), "configs/README.md lacks `{key}` of {file}");
+        }
+    }
+    assert!(keys > 40, "only {keys} keys were found in the sources");
+}
+
+#[test]
+fn every_drafter_says_when_it_helps_when_it_hurts_and_what_memory_it_takes() {
+    let folders = fs::read_dir(root().join("drafters")).unwrap().flatten().map(|entry| entry.path());
+    for folder in folders.filter(|folder| folder.is_dir() && !folder.ends_with("api")) {
+        let file = folder.join("src/lib.rs");
+        let text = fs::read_to_string(&file).unwrap();
+        let page: String = text.lines().filter(|line| line.starts_with("//!")).collect::<String>().to_lowercase();
+        for word in ["helps", "hurts", "memory"] {
+            assert!(page.contains(word), "{} does not say: {word}", file.display());
+        }
+        assert!(read("configs/README.md").contains(&format!("`{}`", file_name(&folder))), "{}", folder.display());
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

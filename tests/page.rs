@@ -1,10 +1,12 @@
 //! `foretoken page`, and `bench --html`, which is the same: a page of what was measured, or one line that says why not.
 
+mod program;
+
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 fn foretoken(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+    let mut command = program::foretoken();
     command.current_dir(folder).env("OMP_WAIT_POLICY", "passive").args(arguments).output().expect("the program starts")
 }
 

@@ -2,8 +2,10 @@
 //! weights, made here. It drafts chains, and its text is plain text: which depends on all that came before, so that a state
 //! not restored after a wrong guess would show.
 
+mod program;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use foretoken::llama::gguf::{GgufFile, GgufWriter, TensorType};
 use rand::rngs::StdRng;
@@ -73,7 +75,7 @@ fn mamba(to: &Path) {
 fn run(target: &Path, arguments: &[&str]) -> Output {
     let target = target.display().to_string();
     let common = ["run", "--json", "-n", "80", "-p", "abcabcabcabc", "--target", &target];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+    let mut command = program::foretoken();
     command.args(common).args(arguments).stdin(Stdio::null());
     command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap()
 }

@@ -1,7 +1,9 @@
 //! Draft models whose vocabulary is padded further than the target's, or less far: they draft as well as unpadded ones.
 
+mod program;
+
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use foretoken::llama::gguf::{GgufFile, GgufWriter};
 
@@ -45,7 +47,7 @@ fn padded(name: &str, kind: i32, to: &Path) {
 
 fn run(arguments: &[&str]) -> Result<serde_json::Value, String> {
     let common = ["run", "--json", "-n", "60", "-p", "One day, a little girl", "--set", "speculation.adaptive=false"];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+    let mut command = program::foretoken();
     command.args(common).args(arguments).stdin(Stdio::null());
     let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     match output.status.success() {

@@ -10,6 +10,11 @@
 //! parts = [{ kind = "ngram" }, { kind = "model", model = "draft.gguf" }]
 //! ```
 //!
+//! * **Helps** where cheap guesses come now and then, and a model has the rest: a round whose first part has a guess is
+//!   spared the model's passes.
+//! * **Hurts** where the first part guesses much and badly: the others are not asked in those rounds. `merge` asks all.
+//! * **Memory**: that of its parts; it keeps nothing itself.
+//!
 //! A combinator is itself a [`Drafter`]: it gets its parts from the host and knows nothing else of
 //! them.
 

@@ -8,6 +8,20 @@
 //! 2502.18779), but then the likelihood is split and no child carries a long branch so well. Whether trees
 //! beat chains here is not settled: see `benches/runs`.
 //!
+//! ```toml
+//! [drafter]
+//! kind = "model"
+//! model = "draft.gguf"   # relative to this file
+//! # gpu_layers = 0       # where it runs, if not as the target: also device, threads
+//! ```
+//!
+//! * **Helps** where its passes cost a small part of the target's and it often agrees: a relative of a tenth of the size
+//!   or less, trained on the same text. A vocabulary that differs in padding only will do; `foretoken check` compares.
+//! * **Hurts** where it is a third of the target's size, or where the target's pass over n tokens costs about n plain
+//!   steps; sampling at a high temperature, it agrees less.
+//! * **Memory**: its file, mapped or, where the CPU backend repacks its type, in memory; a key-value cache for the
+//!   target's context; and `4 * n_vocab` bytes for each node that it scored in a round.
+//!
 //! This is the one place that loops over a draft model: drafters that prepare a model of their own
 //! (a quantised copy, the first layers) draft through [`ModelDrafter`], and those that come by its rows in another way
 //! through [`draft`].

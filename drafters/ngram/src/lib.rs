@@ -1,7 +1,8 @@
 //! The n-gram drafter: it continues the text as it went on when its last tokens occurred before.
 //!
-//! It asks no model and costs microseconds. It shines where text repeats itself (code, quotations,
-//! summaries, chats about a document) and makes no guess where it does not. For every node it gathers
+//! It asks no model and costs microseconds. It helps where text repeats itself (code, quotations,
+//! summaries, chats about a document) and makes no guess where it does not; it hurts where things
+//! come again and go on otherwise, as the values of records do. For every node it gathers
 //! earlier occurrences of the longest suffix of the context, counts what followed them, shorter
 //! matches smoothing longer ones, and grows the tree best first: a chain while the continuations
 //! agree, branches where they do not.
@@ -36,7 +37,7 @@
 //! Tables and histories hold token ids, so each belongs to a tokenizer; one of another is refused. In a table a match
 //! is at most 16 tokens long, so `min_match` beyond that silences tables.
 //!
-//! # What it costs
+//! # What it costs in time and memory
 //!
 //! * The context: at most 64 bytes per token, and about 0.3 µs to add one.
 //! * The history: as much again for each of its tokens, for it is indexed in memory when the drafter is built.
