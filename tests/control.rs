@@ -596,10 +596,14 @@ fn drawn_nodes_are_never_pruned() {
 fn sampled_text_under_control_has_the_targets_law() {
     let target = ToyModel::new(8, 1, 3.0, 5);
     let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
-    for settings in ["model = 'draft'", ""] {
+    for settings in ["model = 'draft'", "", "model = 'draft'\nheads = 'draft'"] {
         let registry = Registry::builtin();
         let mut host = ToyHost::new(&registry, &target).with("draft", target.imitated(0.3, 99));
-        let kind = if settings.is_empty() { "ngram" } else { "model" };
+        let kind = match settings {
+            "" => "ngram",
+            settings if settings.contains("heads") => "auto",
+            _ => "model",
+        };
         let drafter = host.build(kind, settings).expect("the settings are right");
         let shape = Shape { max_nodes: 12, depth: 4, width: 3 };
         // A curve that makes drafting look cheap; what is learned then takes over.
