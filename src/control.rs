@@ -35,6 +35,9 @@ use crate::promise::Promise;
 use crate::stats::{Prediction, Round};
 use crate::survival::{Calibration, Survival};
 use crate::threads::Threads;
+use order::Order;
+
+mod order;
 
 /// Decides for one target and one drafter how much to draft.
 #[derive(Debug, Default)]
@@ -630,47 +633,6 @@ impl Pace for Schedule {
 /// Times by number of nodes; past the end as at the end.
 fn at(times: &[f64], nodes: usize) -> f64 {
     times.get(nodes).or(times.last()).copied().unwrap_or(0.0)
-}
-
-/// A tree's nodes in the order in which they are worth keeping: what must stay, then the likeliest. Every beginning of
-/// it from `fixed_from` on is a tree.
-struct Order {
-    nodes: Vec<NodeId>,
-    survivals: Vec<f64>,
-    /// How many must stay: what was drawn, and the way to it.
-    fixed_from: usize,
-}
-
-impl Order {
-    fn of(tree: &TokenTree) -> Order {
-        let mut must_stay = vec![false; tree.len()];
-        for node in tree.ids().rev().filter(|&node| node != NodeId::ROOT) {
-            if tree.draw(node).is_some() {
-                must_stay[node.index()] = true;
-            }
-            if let (true, Some(parent)) = (must_stay[node.index()], tree.parent(node)) {
-                must_stay[parent.index()] = true;
-            }
-        }
-        let mut nodes: Vec<NodeId> = tree.ids().skip(1).collect();
-        nodes.sort_by(|&a, &b| {
-            let stays = must_stay[b.index()].cmp(&must_stay[a.index()]);
-            stays.then(tree.survival(b).total_cmp(&tree.survival(a))).then(a.cmp(&b))
-        });
-        let survivals = nodes.iter().map(|&node| f64::from(tree.survival(node))).collect();
-        let fixed_from = nodes.iter().filter(|node| must_stay[node.index()]).count();
-        Order { nodes, survivals, fixed_from }
-    }
-
-    /// A node to come, of such a survival, takes its place behind what must stay.
-    fn insert(&mut self, survival: f64) {
-        let place = self.survivals[self.fixed_from..].partition_point(|&other| other >= survival);
-        self.survivals.insert(self.fixed_from + place, survival);
-    }
-
-    fn sum(&self, n: usize) -> f64 {
-        self.survivals[..n].iter().sum()
-    }
 }
 
 fn count(counts: &mut Vec<usize>, at: usize) {
