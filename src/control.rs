@@ -19,6 +19,9 @@
 //! whatever the estimates say; probes are paid from it too, at intervals that double for as long as they fail, and so
 //! is bringing an idle draft model up to date, which is dearer the longer it was idle.
 //!
+//! **Heads and draft models** are asked only where that should pay: the first by what their guesses claimed before of what
+//! the tree leaves open ([`crate::promise`]), the others by how often their likeliest guess was right.
+//!
 //! **Drawn nodes** are never pruned, so how many is decided before each draw, by the tree's pace.
 
 use std::sync::Arc;
@@ -28,9 +31,13 @@ use foretoken_drafter::{Guess, NodeId, Pace, Shape, TokenTree};
 use serde::{Deserialize, Serialize};
 
 use crate::cost::{CostCurve, DraftCost};
+use crate::promise::Promise;
 use crate::stats::{Prediction, Round};
 use crate::survival::{Calibration, Survival};
 use crate::threads::Threads;
+use order::Order;
+
+mod order;
 
 /// Decides for one target and one drafter how much to draft.
 #[derive(Debug, Default)]
@@ -38,6 +45,9 @@ pub struct Control {
     curve: CostCurve,
     draft: DraftCost,
     survival: Survival,
+    promise: Promise,
+    /// Whether parts of the drafter were seen to guess without a pass of its model.
+    guesses_without: bool,
     account: Account,
     mode: Mode,
     round: Option<Planned>,
@@ -96,6 +106,8 @@ struct Planned {
 pub struct Habits {
     draft: DraftCost,
     survival: Survival,
+    #[serde(default)]
+    promise: Promise,
 }
 
 /// What control made of a run.
@@ -124,12 +136,13 @@ impl Control {
     /// Begin with what was learnt of the drafter earlier.
     pub fn with_habits(mut self, habits: Habits) -> Control {
         (self.draft, self.survival) = (habits.draft, habits.survival.as_a_beginning());
+        self.promise = habits.promise;
         self
     }
 
     /// What was learned of the drafter, to be stored.
     pub fn habits(&self) -> Habits {
-        Habits { draft: self.draft.clone(), survival: self.survival.clone() }
+        Habits { draft: self.draft.clone(), survival: self.survival.clone(), promise: self.promise.clone() }
     }
 
     /// Choose the number of threads too.
@@ -172,6 +185,7 @@ impl Control {
     /// Another text begins. Caches are up to date with its prompt.
     pub fn start(&mut self) {
         self.survival.start();
+        self.promise.start();
         self.account.start();
         if let Some(threads) = &mut self.threads {
             threads.start();
@@ -209,7 +223,8 @@ impl Control {
         let Some(round) = &mut self.round else { return tree };
         let Some(schedule) = &round.schedule else { return tree };
         let order = Order::of(&tree);
-        let draft = schedule.draft_seconds(tree.passes());
+        let draft = schedule.drafted(&tree);
+        self.promise.learn(&tree);
         let mut n = schedule.best(&order, draft).nodes;
         if n == 0 && round.is_probe && !order.nodes.is_empty() && schedule.affords(draft, 1) {
             n = 1;
@@ -235,10 +250,13 @@ impl Control {
             self.curve.learn(planned.context, nodes, total - draft);
             self.watch_threads(planned.context);
         }
+        let evaluations = tree.evaluations().iter().map(|evaluation| evaluation.took.as_secs_f64());
+        evaluations.clone().for_each(|seconds| self.draft.learn_evaluation(seconds));
         match called {
-            true => self.draft.learn(tree.passes(), self.missed, draft),
+            true => self.draft.learn(tree.passes(), self.missed, draft - evaluations.sum::<f64>()),
             false => self.draft.learn_idle(draft),
         }
+        self.guesses_without |= called && tree.passes() == 0 && !tree.is_empty();
         self.missed = if tree.passes() > 0 { 0 } else { self.missed + round.tokens.len() };
         count(&mut self.choices, nodes - 1);
 
@@ -293,7 +311,9 @@ impl Control {
         let passes = usize::from(self.draft.has_passes());
         let draft = schedule.draft_seconds(passes);
         let is_cheap = draft <= CHEAP * schedule.plain && self.draft.measured() > 0;
-        if self.is_time_for_a_plain_round() || !schedule.affords(draft, 1) {
+        // Its model may be too long idle to be asked; then its other parts still are.
+        let least = if self.guesses_without { schedule.draft_seconds(0) } else { draft };
+        if self.is_time_for_a_plain_round() || !schedule.affords(least, 1) {
             return None;
         }
         match &mut self.mode {
@@ -326,6 +346,7 @@ impl Control {
             draft: self.draft.clone(),
             missed: self.missed,
             survival: self.survival.clone(),
+            promise: self.promise.clone(),
         })
     }
 
@@ -457,6 +478,7 @@ struct Schedule {
     draft: DraftCost,
     missed: usize,
     survival: Survival,
+    promise: Promise,
 }
 
 /// How many nodes to score, and what that is worth in tokens beyond λ.
@@ -466,9 +488,37 @@ struct Choice {
     value: f64,
 }
 
+/// Where the walk may end as the tree stands, and how likely.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    depth: usize,
+    chance: f64,
+}
+
+impl End {
+    fn by_chance(&self, other: &End) -> std::cmp::Ordering {
+        self.chance.total_cmp(&other.chance)
+    }
+
+    /// Where it is likeliest to end once guesses at depths 1, 2, … with these survivals are there too: where they leave
+    /// off, or where it was.
+    fn after(self, guesses: &[f64]) -> End {
+        let taken = if self.depth == 0 { guesses.first().copied().unwrap_or(0.0) } else { 0.0 };
+        let was = End { chance: self.chance - taken, ..self };
+        let next = guesses.iter().skip(1).chain([&0.0]);
+        let off = (1..).zip(guesses.iter().zip(next)).map(|(depth, (here, next))| End { depth, chance: here - next });
+        off.chain([was]).max_by(End::by_chance).unwrap_or(was)
+    }
+}
+
 impl Schedule {
     fn draft_seconds(&self, passes: usize) -> f64 {
         self.draft.seconds(passes, self.missed)
+    }
+
+    /// What was spent on this tree so far, calls, passes and evaluations.
+    fn drafted(&self, tree: &TokenTree) -> f64 {
+        self.draft_seconds(tree.passes()) + self.draft.evaluation() * tree.evaluations().len() as f64
     }
 
     /// T of so many nodes, root not counted.
@@ -485,6 +535,12 @@ impl Schedule {
 
     /// The best number of nodes in this order that keeps those that must stay. Where the curve was hardly measured, it
     /// is taken to be as good as it may be, if that is affordable: so it gets measured.
+    ///
+    /// A node costs the same wherever it is. llama.cpp keeps one cell for each, however many sequences run through it, and
+    /// every row of a pass attends to all cells and masks what is not its own. Passes over a root and 8 nodes, medians of
+    /// 36 rounds with one thread of two busy cores, as a chain and as 8 leaves: 209 and 210 ms after 200 tokens, 726 and
+    /// 706 after 1,000, 1,751 and 1,598 after 2,000 (the bundled target widened to 158 MB; T(1) was 69, 128 and 255 ms).
+    /// It is the length of the context that makes further nodes dearer, and the curve knows contexts.
     fn best(&self, order: &Order, draft: f64) -> Choice {
         let mut best = Choice { nodes: order.fixed_from, value: f64::NEG_INFINITY };
         let mut tokens = 1.0;
@@ -502,6 +558,22 @@ impl Schedule {
         }
         best
     }
+
+    /// The most that one or more passes are worth, one layer each below where the walk is likeliest to end. Less than
+    /// anything if none is affordable.
+    fn value_of_passes(&self, mut order: Order, drafted: f64, passes: usize, end: End, layers: usize) -> f64 {
+        let (mut survival, mut most) = (end.chance, f64::NEG_INFINITY);
+        for more in 1..=layers {
+            survival *= self.survival.typical(end.depth + more);
+            order.insert(survival);
+            let dearer = self.draft_seconds(passes + more) - self.draft_seconds(passes);
+            if !self.affords(drafted + dearer, 1) {
+                break;
+            }
+            most = most.max(self.best(&order, drafted + dearer).value - self.rate * dearer);
+        }
+        most
+    }
 }
 
 impl Pace for Schedule {
@@ -518,80 +590,49 @@ impl Pace for Schedule {
     fn another_pass(&self, tree: &TokenTree, best: NodeId) -> bool {
         // The first pass was decided on when the round was planned, unless an earlier part has guessed meanwhile.
         if tree.passes() == 0 && tree.is_empty() {
+            return self.affords(self.draft_seconds(1), 1);
+        }
+        let (order, drafted) = (Order::of(tree), self.drafted(tree));
+        let now = self.best(&order, drafted).value;
+        let layers = tree.shape().depth.saturating_sub(tree.depth(best)).min(tree.room());
+        let end = End { depth: tree.depth(best), chance: f64::from(tree.unclaimed(best)) };
+        self.value_of_passes(order, drafted, tree.passes(), end, layers) > now
+    }
+
+    /// Whether what heads promise is worth their evaluation, and more than a draft model's passes would be without it.
+    /// Those may still follow: the better of both ways is compared with the better of both.
+    fn an_evaluation(&self, tree: &TokenTree, depth: usize) -> bool {
+        let (evaluation, drafted) = (self.draft.evaluation(), self.drafted(tree));
+        if !self.affords(drafted + evaluation, 1) {
+            return false;
+        }
+        if self.promise.is_due() {
             return true;
         }
-        let mut order = Order::of(tree);
-        let drafted = self.draft_seconds(tree.passes());
-        let now = self.best(&order, drafted);
-        let mut survival = f64::from(tree.unclaimed(best));
-        let layers = tree.shape().depth.saturating_sub(tree.depth(best)).min(tree.room());
-        for more in 1..=layers {
-            survival *= self.survival.typical(tree.depth(best) + more);
-            order.insert(survival);
-            let draft = self.draft_seconds(tree.passes() + more);
-            if !self.affords(draft, 1) {
-                return false;
-            }
-            if self.best(&order, draft).value - self.rate * (draft - drafted) > now.value {
-                return true;
-            }
-        }
-        false
+        let value = |order: Order, end: End| {
+            let alone = self.best(&order, drafted).value;
+            let layers = tree.shape().depth.saturating_sub(end.depth).min(tree.room());
+            let layers = if self.draft.has_passes() { layers } else { 0 };
+            alone.max(self.value_of_passes(order, drafted, tree.passes(), end, layers))
+        };
+        let end = |node| End { depth: tree.depth(node), chance: f64::from(tree.unclaimed(node)) };
+        let now = tree.ids().map(end).max_by(End::by_chance).unwrap_or(End { depth: 0, chance: 1.0 });
+        let promised = self.promise.of(tree, depth);
+        let mut with = Order::of(tree);
+        promised.iter().take(tree.room()).for_each(|&survival| with.insert(survival));
+        value(with, now.after(&promised)) - self.rate * evaluation > value(Order::of(tree), now)
     }
 
     fn another_draw(&self, tree: &TokenTree, survival: f32) -> bool {
         let n = tree.len() - 1;
         let dearer = at(&self.hopeful, n + 1) - at(&self.hopeful, n);
-        survival >= self.least
-            && f64::from(survival) > self.rate * dearer
-            && self.affords(self.draft_seconds(tree.passes()), n + 1)
+        survival >= self.least && f64::from(survival) > self.rate * dearer && self.affords(self.drafted(tree), n + 1)
     }
 }
 
 /// Times by number of nodes; past the end as at the end.
 fn at(times: &[f64], nodes: usize) -> f64 {
     times.get(nodes).or(times.last()).copied().unwrap_or(0.0)
-}
-
-/// A tree's nodes in the order in which they are worth keeping: what must stay, then the likeliest. Every beginning of
-/// it from `fixed_from` on is a tree.
-struct Order {
-    nodes: Vec<NodeId>,
-    survivals: Vec<f64>,
-    /// How many must stay: what was drawn, and the way to it.
-    fixed_from: usize,
-}
-
-impl Order {
-    fn of(tree: &TokenTree) -> Order {
-        let mut must_stay = vec![false; tree.len()];
-        for node in tree.ids().rev().filter(|&node| node != NodeId::ROOT) {
-            if tree.draw(node).is_some() {
-                must_stay[node.index()] = true;
-            }
-            if let (true, Some(parent)) = (must_stay[node.index()], tree.parent(node)) {
-                must_stay[parent.index()] = true;
-            }
-        }
-        let mut nodes: Vec<NodeId> = tree.ids().skip(1).collect();
-        nodes.sort_by(|&a, &b| {
-            let stays = must_stay[b.index()].cmp(&must_stay[a.index()]);
-            stays.then(tree.survival(b).total_cmp(&tree.survival(a))).then(a.cmp(&b))
-        });
-        let survivals = nodes.iter().map(|&node| f64::from(tree.survival(node))).collect();
-        let fixed_from = nodes.iter().filter(|node| must_stay[node.index()]).count();
-        Order { nodes, survivals, fixed_from }
-    }
-
-    /// A node to come, of such a survival, takes its place behind what must stay.
-    fn insert(&mut self, survival: f64) {
-        let place = self.survivals[self.fixed_from..].partition_point(|&other| other >= survival);
-        self.survivals.insert(self.fixed_from + place, survival);
-    }
-
-    fn sum(&self, n: usize) -> f64 {
-        self.survivals[..n].iter().sum()
-    }
 }
 
 fn count(counts: &mut Vec<usize>, at: usize) {

@@ -233,6 +233,9 @@ pub struct DraftCost {
     pass: f64,
     missed: VecDeque<f64>,
     idle: VecDeque<f64>,
+    /// Seconds of the last evaluations of heads, which no call counts.
+    #[serde(default)]
+    evaluations: VecDeque<f64>,
 }
 
 impl DraftCost {
@@ -264,6 +267,16 @@ impl DraftCost {
     pub fn seconds(&self, passes: usize, missed: usize) -> f64 {
         let missed = if passes > 0 { missed } else { 0 };
         self.call + self.pass * passes as f64 + self.missed_seconds(missed)
+    }
+
+    /// Heads were evaluated in so many seconds.
+    pub fn learn_evaluation(&mut self, seconds: f64) {
+        push(&mut self.evaluations, seconds, LEVELS);
+    }
+
+    /// Seconds of one more evaluation of heads; 0 before the first.
+    pub fn evaluation(&self) -> f64 {
+        middle(self.evaluations.iter().copied())
     }
 
     /// Seconds of one more pass.

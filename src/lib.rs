@@ -30,6 +30,7 @@
 //! * [`control`]: How much is drafted, or nothing at all?
 //! * [`cost`]: What do a pass and a draft cost on this machine?
 //! * [`survival`]: How likely is a guess to be accepted, really?
+//! * [`promise`]: What would heads add to a tree, before they are evaluated?
 //! * [`threads`]: How many threads compute, when others use the machine too?
 //! * [`stats`]: What do the rounds add up to?
 //! * [`prompts`]: Which texts does a benchmark continue?
@@ -172,6 +173,7 @@ pub mod machine;
 #[allow(unsafe_code)]
 pub mod map;
 pub mod page;
+pub mod promise;
 pub mod prompts;
 pub mod registry;
 pub mod report;

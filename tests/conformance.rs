@@ -157,6 +157,11 @@ fn auto_with_heads() {
 }
 
 #[test]
+fn auto_with_a_model_and_heads() {
+    check("auto", "model = 'draft'\nheads = 'stranger'");
+}
+
+#[test]
 fn cascade_of_a_merge_and_a_staged_model() {
     let merge = "{ kind = 'merge', parts = [{ kind = 'ngram' }, { kind = 'early_exit', layers = 2 }] }";
     let staged = "{ kind = 'staged', model = 'draft', drafter = { kind = 'recycle' } }";

@@ -69,10 +69,28 @@ struct Drafter {
     catch_up: f64,
     /// Whether guesses are drawn: then none may be pruned.
     draws: bool,
+    /// Heads that guess before it.
+    heads: Option<Heads>,
 }
 
-const FREE: Drafter =
-    Drafter { guess: |_, _, _| (0.0, 0.0), width: 1, call: 0.0001, pass: 0.0, catch_up: 0.0, draws: false };
+/// Simulated heads: a chain of three.
+#[derive(Clone, Copy)]
+struct Heads {
+    /// How likely a guess is right, by the tokens generated so far, if those above it were.
+    right: fn(usize) -> f64,
+    /// Plain steps for an evaluation.
+    cost: f64,
+}
+
+const FREE: Drafter = Drafter {
+    guess: |_, _, _| (0.0, 0.0),
+    width: 1,
+    call: 0.0001,
+    pass: 0.0,
+    catch_up: 0.0,
+    draws: false,
+    heads: None,
+};
 const MODEL: Drafter = Drafter { call: 0.01, pass: 0.1, catch_up: 0.03, ..FREE };
 
 struct World {
@@ -102,8 +120,15 @@ impl World {
     }
 
     /// Seconds for the text, and its statistics. With `control`, it decides; otherwise the shape is fixed.
-    fn run(&self, drafter: &Drafter, shape: Shape, mut control: Option<&mut Control>) -> (f64, Stats) {
+    fn run(&self, drafter: &Drafter, shape: Shape, control: Option<&mut Control>) -> (f64, Stats) {
+        let (seconds, stats, _) = self.run_counting(drafter, shape, control);
+        (seconds, stats)
+    }
+
+    /// The same, and how often heads were evaluated.
+    fn run_counting(&self, drafter: &Drafter, shape: Shape, mut control: Option<&mut Control>) -> (f64, Stats, usize) {
         let (mut now, mut made, mut missed, mut stats) = (0.0, 0, 0usize, Stats::default());
+        let mut evaluations = 0;
         let mut chance = Chance::new(self.seed);
         // The machine's moods are the same for everyone.
         let mut mood = Chance::new(self.seed + 1000);
@@ -138,8 +163,10 @@ impl World {
             let slow = STEP * (self.slow)(now) * (self.crowd)(now, self.threads.0.load(Relaxed));
             let called = f64::from(u8::from(drafts && shape.max_nodes > 0));
             let late = if passes > 0 { std::mem::take(&mut missed) as f64 } else { 0.0 };
-            let draft =
-                slow * mood.noise() * (drafter.call * called + drafter.pass * passes as f64 + drafter.catch_up * late);
+            let evaluation: f64 = tree.evaluations().iter().map(|evaluation| evaluation.took.as_secs_f64()).sum();
+            evaluations += tree.evaluations().len();
+            let call = drafter.call * called + drafter.pass * passes as f64 + drafter.catch_up * late;
+            let draft = slow * mood.noise() * call + evaluation;
             let score = slow * mood.noise() * ratio(self.curve, tree.len());
             if passes == 0 {
                 missed += accepted.len() + 1;
@@ -166,7 +193,7 @@ impl World {
                 control.learn(&tree, &accepted, &round);
             }
         }
-        (now * self.tokens as f64 / made as f64, stats)
+        (now * self.tokens as f64 / made as f64, stats, evaluations)
     }
 
     fn plain(&self) -> f64 {
@@ -197,8 +224,14 @@ fn wide(drafter: &Drafter) -> Shape {
     Shape { max_nodes: 16, depth: 16, width: drafter.width }
 }
 
+/// Depths up to which a token is the right one.
+const DEEPEST: usize = 16;
+
 impl Drafter {
     fn grow(&self, tree: &mut TokenTree, made: usize, chance: &mut Chance, truth: &mut Vec<f64>) {
+        if self.heads.is_some() || self.call == 0.0 {
+            return self.grow_by_truth(tree, made, chance, truth);
+        }
         let mut add = |tree: &mut TokenTree, node: NodeId| -> Option<NodeId> {
             let mut first = None;
             let mut left = 1.0;
@@ -232,6 +265,37 @@ impl Drafter {
             }
             for node in nodes {
                 add(tree, node);
+            }
+        }
+    }
+}
+
+impl Drafter {
+    /// Heads guess, then the model: each token of the text is known, so that the two may agree. The token at depth d is d.
+    fn grow_by_truth(&self, tree: &mut TokenTree, made: usize, chance: &mut Chance, truth: &mut Vec<f64>) {
+        *truth = [vec![0.0], vec![1.0; DEEPEST]].concat();
+        let mut guess = |tree: &mut TokenTree, node: NodeId, p: f64| {
+            let on_the_way = node == NodeId::ROOT || (tree.token(node) as usize) <= DEEPEST;
+            truth.push(0.0);
+            let right = on_the_way && chance.uniform() < p;
+            let token = if right { tree.depth(node) + 1 } else { truth.len() - 1 };
+            tree.add(node, token as Token, p as f32)
+        };
+        if let Some(heads) = self.heads.filter(|_| tree.is_worth_evaluating(3)) {
+            tree.evaluated(3, Duration::from_secs_f64(heads.cost * STEP));
+            let mut at = Some(NodeId::ROOT);
+            for _ in 0..3 {
+                at = at.and_then(|node| guess(tree, node, (heads.right)(made)));
+            }
+        }
+        tree.next_part();
+        loop {
+            let nodes = if self.pass > 0.0 { tree.next_to_expand() } else { Vec::new() };
+            if nodes.is_empty() {
+                return;
+            }
+            for node in nodes {
+                guess(tree, node, (self.guess)(made, tree.depth(node) + 1, 0.5).1);
             }
         }
     }
@@ -457,6 +521,62 @@ fn a_pass_is_taken_whose_guesses_replace_weak_ones() {
     assert_eq!(tree.next_to_expand(), [NodeId::ROOT], "four weak guesses leave no room for better ones");
 }
 
+/// Speeds relative to plain decoding, and evaluations per token: of the heads alone, of the model alone, of both.
+fn heads_and_model(curve: Curve, heads: Heads, model: Option<Guess>) -> [(f64, f64); 3] {
+    let guess = model.unwrap_or(|_, _, _| (0.0, 0.0));
+    let alone = Drafter { heads: Some(heads), ..FREE };
+    let model = Drafter { guess, call: 0.0, ..MODEL };
+    let both = Drafter { guess, heads: Some(heads), ..MODEL };
+    [alone, model, both].map(|drafter| {
+        let run = |seed| {
+            let world = World::new(curve, 1024, seed);
+            let (seconds, _, evaluations) = world.run_counting(&drafter, wide(&drafter), Some(&mut world.seeded()));
+            (world.plain() / seconds, evaluations as f64 / 1024.0)
+        };
+        let runs = (0..16).map(run).collect::<Vec<_>>();
+        let speeds: Vec<f64> = runs.iter().map(|run| run.0).collect();
+        (geometric_mean(&speeds), runs.iter().map(|run| run.1).sum::<f64>() / runs.len() as f64)
+    })
+}
+
+#[test]
+fn heads_that_know_nothing_are_hardly_ever_evaluated() {
+    for (name, curve) in CURVES {
+        let heads = Heads { right: |_| 0.02, cost: 0.2 };
+        let [alone, model, both] = heads_and_model(curve, heads, Some(|_, _, _| (0.8, 0.8)));
+        println!("{name}: {alone:.3?} {model:.3?} {both:.3?}");
+        assert!(alone.0 >= 0.975 && alone.1 < 0.06, "{name}: {alone:.3?}");
+        assert!(both.0 >= 0.96 * model.0 && both.1 < 0.06, "{name}: {both:.3?} against {model:.3?}");
+    }
+}
+
+/// What heads are called, how likely they are right, what they cost, and the model beside them.
+type Case = (&'static str, fn(usize) -> f64, f64, Guess);
+
+#[test]
+fn heads_beside_a_model_are_as_good_as_the_better_of_both() {
+    let cases: [Case; 5] = [
+        ("dear and poor", |_| 0.3, 0.3, |_, _, _| (0.8, 0.8)),
+        ("cheap and poor", |_| 0.3, 0.03, |_, _, _| (0.8, 0.8)),
+        ("cheap and good", |_| 0.75, 0.03, |_, _, _| (0.8, 0.8)),
+        ("good beside a poor model", |_| 0.75, 0.1, |_, _, _| (0.2, 0.2)),
+        ("good by turns", |made| if made % 400 < 200 { 0.8 } else { 0.05 }, 0.1, |_, _, _| (0.6, 0.6)),
+    ];
+    let mut shares = Vec::new();
+    for (name, curve) in CURVES {
+        for (what, right, cost, model) in cases {
+            let [alone, model, both] = heads_and_model(curve, Heads { right, cost }, Some(model));
+            println!("{name}, heads {what}: {alone:.3?} {model:.3?} {both:.3?}");
+            let best = alone.0.max(model.0);
+            // On F16, some starts are so unlucky that a model, with heads or without, gets no other chance.
+            assert!(both.0 >= 0.95 * best, "{name}, heads {what}: {alone:.3?} {model:.3?} {both:.3?}");
+            shares.push(both.0 / best);
+        }
+    }
+    let (share, most) = (geometric_mean(&shares), shares.iter().copied().fold(0.0, f64::max));
+    assert!(share >= 0.98 && most > 1.05, "{share:.3}, at best {most:.3}");
+}
+
 #[test]
 fn drawn_nodes_are_never_pruned() {
     let drafter = Drafter { guess: |_, _, _| (0.5, 0.3), draws: true, ..MODEL };
@@ -476,10 +596,14 @@ fn drawn_nodes_are_never_pruned() {
 fn sampled_text_under_control_has_the_targets_law() {
     let target = ToyModel::new(8, 1, 3.0, 5);
     let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
-    for settings in ["model = 'draft'", ""] {
+    for settings in ["model = 'draft'", "", "model = 'draft'\nheads = 'draft'"] {
         let registry = Registry::builtin();
         let mut host = ToyHost::new(&registry, &target).with("draft", target.imitated(0.3, 99));
-        let kind = if settings.is_empty() { "ngram" } else { "model" };
+        let kind = match settings {
+            "" => "ngram",
+            settings if settings.contains("heads") => "auto",
+            _ => "model",
+        };
         let drafter = host.build(kind, settings).expect("the settings are right");
         let shape = Shape { max_nodes: 12, depth: 4, width: 3 };
         // A curve that makes drafting look cheap; what is learned then takes over.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use foretoken::config::KvType;
+use foretoken::dice::{SeededDice, Stream};
 use foretoken::engine::Engine;
 use foretoken::llama::context::{Context, ContextOptions};
 use foretoken::llama::model::{LoadOptions, Model};
@@ -90,6 +91,60 @@ fn plain() -> &'static (Arc<Model>, Vec<Plain>) {
 }
 
 const LENGTH: usize = 256;
+
+/// llama.cpp rounds contexts up to 256 tokens, so of this one no cell is left over.
+fn small(name: &str) -> Box<Scorer> {
+    let options =
+        ContextOptions { n_ctx: 256, threads: 1, type_k: KvType::F32, type_v: KvType::F32, ..Default::default() };
+    Box::new(Scorer::new(Context::new(load(&bundled(name)), &options).expect("a context")))
+}
+
+#[test]
+fn a_tree_needs_a_cell_for_each_node_whatever_its_leaves() {
+    let mut full = small("target.gguf");
+    let context: Vec<Token> = (0..240).map(|i| i * 37 % 400 + 3).collect();
+    let mut tree = TokenTree::new(full.n_vocab(), Box::new(SeededDice::new(0, Stream::Draft)));
+    for (width, depth) in [(16, 1), (4, 4), (1, 16)] {
+        tree.begin(context[239], Shape { max_nodes: 16, depth, width });
+        let mut parents = vec![NodeId::ROOT; width];
+        for i in 0..16 {
+            let parent = parents[i % width];
+            parents[i % width] = tree.add(parent, 100 + i as Token, 0.5).expect("there is room");
+        }
+        let nodes: Vec<NodeId> = tree.ids().collect();
+        let scores = full.score(SEQ, &context, &tree, &nodes).expect("240 tokens and 16 nodes are 256 cells");
+        let last = scores.row(16).to_vec();
+        let path = [&context[..], &tree.path(nodes[16])].concat();
+        let bare = TokenTree::bare(path[path.len() - 1]);
+        let mut alone = small("target.gguf");
+        let alone = alone.score(SEQ, &path, &bare, &[NodeId::ROOT]).expect("it fits");
+        let difference = last.iter().zip(alone.row(0)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference < 0.05, "{width} leaves: {difference}");
+    }
+}
+
+#[test]
+fn the_last_cells_of_a_context_are_filled_as_by_plain_decoding() {
+    let prompt = load(&bundled("target.gguf")).tokenise(&"Once upon a time there was a little cat. ".repeat(20), true);
+    let prompt = prompt.expect("it is text");
+    let text = |drafter: Option<Box<dyn Drafter>>| {
+        let shape = Shape { max_nodes: 16, depth: 5, width: 8 };
+        let mut engine = Engine::new(small("target.gguf"), drafter, Sampling::GREEDY, shape, 0);
+        engine.start(&prompt[..200]).expect("it starts");
+        let mut widest = 0;
+        while !engine.is_full() {
+            widest = widest.max(engine.step(usize::MAX).expect("no tree asks for more cells than are free").drafted);
+        }
+        (engine.context().to_vec(), widest)
+    };
+    let recycle = || Box::new(Recycle::new(load(&bundled("target.gguf")).n_vocab(), 8)) as Box<dyn Drafter>;
+    let model = || Box::new(ModelDrafter::new(small("draft.gguf"))) as Box<dyn Drafter>;
+    let (plain, _) = text(None);
+    for drafter in [recycle(), model(), Box::new(Merge::new(vec![recycle(), model()]))] {
+        let (drafted, widest) = text(Some(drafter));
+        assert!(drafted.len() == 257 && drafted == plain && widest == 16, "{} tokens, {widest} nodes", drafted.len());
+    }
+}
 
 /// Drafted greedy text equals plain text, except at near-ties: places where plain's lead over the second
 /// token is at most twice what logits move between passes of one and of many tokens, measured there.

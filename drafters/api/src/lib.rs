@@ -33,7 +33,7 @@ pub use frontier::Frontier;
 pub use host::{Build, Bytes, Companions, Derivation, Heads, Host, ModelSpec, TargetInfo};
 pub use model::{LanguageModel, Scores};
 pub use pace::{Guess, Pace};
-pub use tree::{Draw, NodeId, Shape, TokenTree};
+pub use tree::{Draw, Evaluation, NodeId, Shape, TokenTree};
 
 /// A token's index in the vocabulary that the target and its drafters share.
 pub type Token = u32;

@@ -31,6 +31,11 @@ pub trait Pace: Send + Sync {
     /// end as the tree stands.
     fn another_pass(&self, tree: &TokenTree, best: NodeId) -> bool;
 
+    /// Whether it pays to evaluate something that guesses up to `depth` tokens at once below the root, as heads do.
+    fn an_evaluation(&self, _tree: &TokenTree, _depth: usize) -> bool {
+        true
+    }
+
     /// Whether one more drawn node that is reached with probability `survival` pays. It costs no pass.
     fn another_draw(&self, tree: &TokenTree, survival: f32) -> bool;
 }

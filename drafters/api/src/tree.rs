@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{Dice, Dist, Guess, Pace, Token};
 
@@ -61,11 +62,24 @@ pub struct TokenTree {
     passes: usize,
     reserved: usize,
     earlier_passes: usize,
+    evaluations: Vec<Evaluation>,
     part: u16,
     round: u64,
     n_vocab: usize,
     dice: Option<Box<dyn Dice>>,
     pace: Option<Arc<dyn Pace>>,
+}
+
+/// An evaluation of something that guesses several tokens at once, as heads do: see
+/// [`is_worth_evaluating`](TokenTree::is_worth_evaluating).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    /// Which part of a combinator evaluated.
+    pub part: usize,
+    /// How many tokens deep its guesses may reach.
+    pub depth: usize,
+    /// What it took.
+    pub took: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +120,7 @@ impl TokenTree {
             passes: 0,
             reserved: 0,
             earlier_passes: 0,
+            evaluations: Vec::new(),
             part: 0,
             round: 0,
             n_vocab,
@@ -124,6 +139,7 @@ impl TokenTree {
             passes: 0,
             reserved: 0,
             earlier_passes: 0,
+            evaluations: Vec::new(),
             part: 0,
             round: 0,
             n_vocab: 0,
@@ -136,6 +152,7 @@ impl TokenTree {
     pub fn begin(&mut self, root: Token, shape: Shape) {
         self.nodes.clear();
         self.draws.clear();
+        self.evaluations.clear();
         (self.passes, self.earlier_passes, self.part, self.reserved) = (0, 0, 0, 0);
         self.pace = None;
         self.round = NEXT_ROUND.fetch_add(1, Ordering::Relaxed);
@@ -267,6 +284,26 @@ impl TokenTree {
         candidates.retain(|&node| self.unclaimed(node) >= least * NOT_FAR_BEHIND);
         candidates.truncate((self.room() / self.width()).max(1));
         self.ask_for(candidates)
+    }
+
+    /// Whether to evaluate something that guesses up to `depth` tokens at once below the root, as heads do: for drafters
+    /// whose guesses cost time of another kind than [passes](TokenTree::next_to_expand). Nobody need ask; who does, and
+    /// then says [what it took](TokenTree::evaluated), is spared the rounds in which it would not pay.
+    pub fn is_worth_evaluating(&self, depth: usize) -> bool {
+        let depth = depth.min(self.shape.depth);
+        let has_room = self.room() > 0 && depth > 0;
+        has_room && self.pace.as_ref().is_none_or(|pace| pace.an_evaluation(self, depth))
+    }
+
+    /// What was [asked about](TokenTree::is_worth_evaluating) was done and took this long.
+    pub fn evaluated(&mut self, depth: usize, took: Duration) {
+        let (part, depth) = (usize::from(self.part), depth.min(self.shape.depth));
+        self.evaluations.push(Evaluation { part, depth, took });
+    }
+
+    /// The evaluations of this round so far.
+    pub fn evaluations(&self) -> &[Evaluation] {
+        &self.evaluations
     }
 
     /// Nodes that may get children and were not named yet, likeliest first.
@@ -707,6 +744,22 @@ mod tests {
         assert_eq!(t.add(second, 1, 0.8), None, "not worth it");
         t.begin(9, WIDE);
         assert_eq!(t.add(NodeId::ROOT, 1, 0.8).map(|n| t.survival(n)), Some(0.8), "a pace is for one round");
+    }
+
+    #[test]
+    fn an_evaluation_is_asked_about_and_told() {
+        let mut t = tree(WIDE);
+        assert!(t.is_worth_evaluating(3) && !t.is_worth_evaluating(0));
+        t.begin_paced(9, WIDE, Arc::new(Halves));
+        assert!(t.is_worth_evaluating(3), "a pace need not know about it");
+        t.next_part();
+        t.evaluated(9, Duration::from_millis(2));
+        assert_eq!(t.evaluations(), [Evaluation { part: 1, depth: 4, took: Duration::from_millis(2) }]);
+        assert_eq!(t.passes(), 0, "it is no pass");
+        t.reserve(8);
+        assert!(!t.is_worth_evaluating(3), "there is no room for what it would guess");
+        t.begin(9, WIDE);
+        assert!(t.evaluations().is_empty());
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! *When it helps*: a draft costs one pass over the heads, a few matrices, whatever the tree's size, and needs no second
-//! model; the heads are trained for the very target at hand, quantised as it is. *When it hurts*: no head knows what
+//! model; the heads are trained for the very target at hand, quantised as it is. With `speculation.adaptive` they are
+//! evaluated only in rounds in which that should pay, by what their guesses were worth before. *When it hurts*: no head knows what
 //! the others chose, so long branches rarely fit together and wide trees pay only where scoring many nodes costs little
 //! more than scoring one. Text unlike that which the heads were trained on is guessed badly.
 //!
@@ -24,6 +25,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use foretoken_drafter::{
     Commit, DraftError, DraftRequest, Drafter, Frontier, Heads, Host, Needs, NodeId, SeqId, Token, TokenTree,
@@ -94,9 +96,10 @@ impl Drafter for Medusa {
         let Some(text) = self.texts.get_mut(&request.seq).filter(|text| !text.hidden.is_empty()) else {
             return Ok(());
         };
-        if tree.room() == 0 || depth == 0 {
+        if !tree.is_worth_evaluating(depth) {
             return Ok(());
         }
+        let begun = Instant::now();
         let scores = self.heads.evaluate(&text.hidden)?;
         let candidates = |head| {
             // What stands between the root and this head's token is not known yet, so penalties see the context only.
@@ -104,6 +107,7 @@ impl Drafter for Medusa {
             self.trust.candidates(head, &top)
         };
         text.guess = (request.context.len(), (0..depth).map(candidates).collect());
+        tree.evaluated(depth, begun.elapsed());
         grow(&text.guess.1, tree);
         Ok(())
     }
