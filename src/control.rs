@@ -538,7 +538,7 @@ impl Schedule {
     ///
     /// A node costs the same wherever it is. llama.cpp keeps one cell for each, however many sequences run through it, and
     /// every row of a pass attends to all cells and masks what is not its own. Passes over a root and 8 nodes, medians of
-    /// 36 rounds with one thread of two busy cores, as a chain and as 8 leaves: 209 and 210 ms after 200 tokens, 726 and
+    /// 12 passes with one thread of two busy cores, as a chain and as 8 leaves: 209 and 210 ms after 200 tokens, 726 and
     /// 706 after 1,000, 1,751 and 1,598 after 2,000 (the bundled target widened to 158 MB; T(1) was 69, 128 and 255 ms).
     /// It is the length of the context that makes further nodes dearer, and the curve knows contexts.
     fn best(&self, order: &Order, draft: f64) -> Choice {

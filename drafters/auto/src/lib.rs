@@ -9,7 +9,8 @@
 //! are 0 to 4 % slower than the better of them alone, and faster where each is better at times.
 //!
 //! * **Helps** nearly always, and where nothing pays it should cost next to nothing: that is what the adaptive shape is
-//!   for. With `adaptive = false` every part drafts in every round, which is seldom wise.
+//!   for.
+//! * **Hurts** with `adaptive = false`: then every part drafts in every round, which is seldom wise.
 //! * **Memory**: that of its parts. A draft model that never pays still takes its room; name `kind = "ngram"` then.
 //!
 //! ```toml

@@ -16,12 +16,12 @@
 //!   draw from the rest, which accepts most at a single node (Hu et al., arXiv 2502.18779). The other way round the
 //!   branches only lie side by side.
 //!
-//! It helps where each part is sometimes right alone: an n-gram lookup knows what repeats, a model the rest. With a fixed
-//! shape it costs the passes of all its models and the evaluations of all its heads in every round; with
-//! `speculation.adaptive` each only where it should pay, and then heads stand best before a model, which is asked about
-//! what they leave open. Either way it is a tree of more nodes; where one part is nearly always better, that part alone is
-//! cheaper, and `cascade` is where a lookup should spare the model's passes. It keeps nothing itself: the memory is that of
-//! its parts.
+//! * **Helps** where each part is sometimes right alone: an n-gram lookup knows what repeats, a model the rest.
+//! * **Hurts** with a fixed shape, where it costs the passes of all its models and the evaluations of all its heads in every
+//!   round, and where one part is nearly always better: that part alone is cheaper, and `cascade` is where a lookup should
+//!   spare the model's passes. With `speculation.adaptive` each part is asked only where it should pay, and then heads stand
+//!   best before a model, which is asked about what they leave open. Either way it is a tree of more nodes.
+//! * **Memory**: that of its parts; it keeps nothing itself.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
