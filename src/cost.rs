@@ -253,7 +253,12 @@ impl DraftCost {
             }
             return;
         }
-        push(&mut self.calls, (passes, seconds.max(0.0)), CALLS);
+        // Look-ups are many and take no time beside passes: neither kind is forgotten or judged by the other.
+        let is_alike = |&(other, _): &(usize, f64)| (other > 0) == (passes > 0);
+        if self.calls.iter().filter(|call| is_alike(call)).count() >= CALLS {
+            self.calls.iter().position(is_alike).map(|oldest| self.calls.remove(oldest));
+        }
+        self.calls.push_back((passes, seconds.max(0.0)));
         self.fit();
     }
 
@@ -306,23 +311,31 @@ impl DraftCost {
         middle(self.idle.iter().copied())
     }
 
-    /// The straight line through the calls, those left out that took more than twice the usual. A call alone is taken
-    /// to cost half a pass, as far as the calls do not tell: they may all have had the same number of passes.
+    /// The straight line through the calls, those left out that took more than twice what is usual with passes, or
+    /// without. A call alone is taken to cost half a pass, as far as the calls do not tell: they may all have had the
+    /// same number of passes.
     fn fit(&mut self) {
         let size = |passes: usize| if passes == 0 { 1.0 } else { passes as f64 + CALL_IN_PASSES };
-        let usual = middle(self.calls.iter().map(|&(passes, seconds)| seconds / size(passes)));
+        let usual_of = |with: bool| {
+            let alike = self.calls.iter().filter(|call| (call.0 > 0) == with);
+            middle(alike.map(|&(passes, seconds)| seconds / size(passes)))
+        };
+        let (look_up, usual) = (usual_of(false), usual_of(true));
         if !self.has_passes() {
-            (self.call, self.pass) = (usual, 0.0);
+            (self.call, self.pass) = (look_up, 0.0);
             return;
         }
         // Least squares for call and pass with `PRIOR_CALLS` calls' worth of the prior that call = pass / 2.
         let [mut n, mut x, mut y, mut xx, mut xy] = [0.0; 5];
-        for &(passes, seconds) in self.calls.iter().filter(|&&(p, s)| s <= 2.0 * usual * size(p)) {
+        let most = |passes: usize| 2.0 * size(passes) * if passes > 0 { usual } else { look_up };
+        for &(passes, seconds) in self.calls.iter().filter(|&&(p, s)| s <= most(p)) {
             let passes = passes as f64;
             (n, x, y) = (n + 1.0, x + passes, y + seconds);
             (xx, xy) = (xx + passes * passes, xy + passes * seconds);
         }
-        (n, y) = (n + PRIOR_CALLS, y + PRIOR_CALLS * CALL_IN_PASSES * usual);
+        if self.calls.iter().all(|&(passes, _)| passes > 0) {
+            (n, y) = (n + PRIOR_CALLS, y + PRIOR_CALLS * CALL_IN_PASSES * usual);
+        }
         let det = n * xx - x * x;
         if det > 0.0 {
             self.pass = ((n * xy - x * y) / det).max(0.0);
@@ -510,6 +523,20 @@ mod tests {
         cost.learn(1, 500, 0.001 + 0.014 + 500.0 * 0.002);
         assert!((cost.seconds(2, 100) - 0.224).abs() < 0.005, "{}", cost.seconds(2, 100));
         assert!(near(cost.seconds(2, 3), 0.024), "a few tokens cost nothing more");
+    }
+
+    #[test]
+    fn many_look_ups_do_not_hide_what_a_pass_costs() {
+        let mut cost = DraftCost::default();
+        // The first pass reads the draft model from disk.
+        cost.learn(3, 0, 3.0);
+        for i in 0..60 {
+            let passes = if i % 4 == 0 { 2 } else { 0 };
+            cost.learn(passes, 0, 0.0001 + 0.01 * passes as f64);
+        }
+        assert!(near(cost.seconds(2, 0), 0.02) && cost.seconds(0, 0) < 0.001, "{cost:?}");
+        (0..100).for_each(|_| cost.learn(0, 0, 0.0001));
+        assert!(cost.has_passes() && near(cost.pass(), 0.01), "and it is not forgotten meanwhile: {cost:?}");
     }
 
     #[test]
