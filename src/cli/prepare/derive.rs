@@ -7,7 +7,7 @@ use crate::llama::context::default_threads;
 use crate::llama::exit::Search;
 use crate::llama::memory::human;
 use crate::llama::model::{LoadOptions, Model};
-use crate::llama::quantize::{convert, quantize, Precision, Quantize};
+use crate::llama::quantize::{convert, end_with_parent, quantize, Precision, Quantize};
 
 #[derive(clap::Args)]
 pub struct Quantized {
@@ -123,6 +123,7 @@ impl Convert {
         let dropped = numbers.map(str::parse).collect::<Result<Vec<i32>, _>>().map_err(|e| input(&e))?;
         let options = Quantize { precision, threads: self.threads, layers: None, requantize: self.requantize };
         crate::llama::show_log(true);
+        end_with_parent(&self.into);
         convert(&self.from, &self.into, &options, &dropped).map_err(|e| input(&e))?.map_err(Failure::Running)
     }
 }
