@@ -1,6 +1,7 @@
 //! Drafters made from the target: once, by a child process, into a cache; refused with a reason; and whatever ends the
 //! program, it leaves nothing behind.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -124,8 +125,11 @@ fn early_exit_searches_and_says_what_it_tried() {
     let out = folder.path().join("exit.gguf");
     let (text, out) = (text.to_str().unwrap(), out.to_str().unwrap());
     let search = ["prepare", "early-exit", "--target", "models/target.gguf", "--search", "--tries", "7"];
-    let output = run(folder.path(), &[&search[..], &["--text", text, "--out", out]].concat());
+    // The models that are tried stand beside the result, wherever temporary files may go.
+    let mut command = program(folder.path(), &[&search[..], &["--text", text, "--out", out]].concat());
+    let output = command.env("TMPDIR", "/absent").output().unwrap();
     assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "the text and the result");
     let tried: Vec<String> = errors(&output).lines().filter(|l| l.contains(" x, ")).map(str::to_owned).collect();
     assert_eq!(tried.len(), 7, "{}", errors(&output));
     assert!(tried[0].starts_with("0 ") && tried[4].starts_with("0,1,2,3,4 "), "{tried:?}");
@@ -135,6 +139,25 @@ fn early_exit_searches_and_says_what_it_tried() {
     assert!(run(folder.path(), &[&draft[..], &TEXT].concat()).status.success());
     let output = run(folder.path(), &["prepare", "early-exit", "--target", "models/target.gguf", "--out", out]);
     assert_eq!(output.status.code(), Some(1), "layers, keep or search");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.txt");
+    std::fs::write(&text, "The little dog ran to the big tree and saw a red bird. ".repeat(40)).unwrap();
+    let out = folder.path().join("exit.gguf");
+    let search = ["prepare", "early-exit", "--target", "models/target.gguf", "--search", "--tries", "1000"];
+    let more = ["--text", text.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let mut child = program(folder.path(), &[&search[..], &more].concat()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains(" x, ")), "a set was tried");
+    kill(&child, "-INT");
+    let rest: Vec<String> = lines.collect();
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(rest.last().map(String::as_str), Some("error: cancelled; nothing was written"), "{rest:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the text");
 }
 
 #[cfg(unix)]
