@@ -108,8 +108,9 @@ impl Tune {
     /// The configuration: whole, or not at all.
     fn write(&self, text: &str) -> Result<(), Failure> {
         let mut file = gguf::beside(&self.out).map_err(|e| Failure::Input(e.to_string()))?;
-        let written = file.write_all(text.as_bytes());
-        written.map_err(|e| Failure::Input(format!("cannot write `{}`: {e}", self.out.display())))?;
+        let written = file.as_file_mut().write_all(text.as_bytes());
+        let failed = |e| Failure::Input(format!("cannot write `{}`: {e}; it was printed instead", self.out.display()));
+        written.map_err(failed)?;
         gguf::publish(file, &self.out).map_err(|e| Failure::Input(e.to_string()))
     }
 
