@@ -229,6 +229,12 @@ pub fn room_for(path: &Path, needs: u64) -> Result<(), GgufError> {
     }
 }
 
+/// Whether the disk of `path` has hardly a byte left.
+#[cfg(feature = "llama")]
+pub fn is_full(path: &Path) -> bool {
+    fs4::available_space(folder(path)).is_ok_and(|free| free < 1 << 16)
+}
+
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -205,9 +205,9 @@ pub fn estimate(file: &GgufFile, precision: Precision, dropped: &[i32]) -> u64 {
 
 /// llama.cpp does not say that the disk is full.
 fn full(dst: &Path, error: QuantizeError) -> QuantizeError {
-    match gguf::room_for(dst, 1 << 20) {
-        Ok(()) => error,
-        Err(_) => GgufError::Full { path: dst.into() }.into(),
+    match gguf::is_full(dst) {
+        true => GgufError::Full { path: dst.into() }.into(),
+        false => error,
     }
 }
 
