@@ -28,11 +28,17 @@ impl Page {
     }
 }
 
-/// The page of `reports` at `path`: whole, or not at all.
-pub fn write(reports: &[Report], path: &Path) -> Result<(), Failure> {
+/// Refuse, before the work, a `path` at which [`write`] could write no page.
+pub fn check(path: &Path) -> Result<(), Failure> {
     if path.is_dir() {
         return Err(Failure::Input(format!("`{}` is a directory; name the page to write in it", path.display())));
     }
+    gguf::beside(path).map(drop).map_err(|e| Failure::Input(e.to_string()))
+}
+
+/// The page of `reports` at `path`: whole, or not at all.
+pub fn write(reports: &[Report], path: &Path) -> Result<(), Failure> {
+    check(path)?;
     let mut file = gguf::beside(path).map_err(|e| Failure::Input(e.to_string()))?;
     let failed = |e: std::io::Error| Failure::Input(format!("cannot write `{}`: {e}", path.display()));
     file.write_all(page(reports).as_bytes()).map_err(failed)?;

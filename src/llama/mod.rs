@@ -14,6 +14,7 @@ pub mod derive;
 pub mod exit;
 #[cfg(test)]
 mod gguf_tests;
+pub mod hangup;
 pub mod heads;
 pub mod hidden;
 pub mod host;
