@@ -60,6 +60,8 @@ pub struct Control {
     patience: u32,
     /// How long the drafter stays off the next time.
     rest: u32,
+    /// Calls in a row with passes of a draft model that led to no guess worth verifying.
+    wasted: u32,
     /// Rounds since the last plain one, and how many to let pass before T(1) is measured again.
     since_plain: u32,
     plain_after: u32,
@@ -256,7 +258,7 @@ impl Control {
             true => self.draft.learn(tree.passes(), self.missed, draft - evaluations.sum::<f64>()),
             false => self.draft.learn_idle(draft),
         }
-        self.guesses_without |= called && tree.passes() == 0 && !tree.is_empty();
+        self.guesses_without |= called && !tree.is_empty() && (tree.passes() == 0 || !tree.evaluations().is_empty());
         self.missed = if tree.passes() > 0 { 0 } else { self.missed + round.tokens.len() };
         count(&mut self.choices, nodes - 1);
 
@@ -276,6 +278,11 @@ impl Control {
         if called {
             let tokens = (planned.prediction.tokens + round.tokens.len() as f64) / 2.0;
             self.judge_calls((tokens - cost).clamp(-1.0, 1.0));
+            let was_wasted = tree.is_empty() && tree.passes() > 0;
+            self.wasted = if was_wasted { self.wasted + 1 } else { 0 };
+            if self.wasted >= WASTED && matches!(self.mode, Mode::On { .. }) {
+                (self.wasted, self.mode) = (0, Mode::Off { wait: self.rest });
+            }
         }
     }
 
@@ -322,11 +329,11 @@ impl Control {
             Mode::Off { wait: 0 } => self.mode = Mode::Trial { left: TRIAL, worth: 0.0 },
             Mode::Off { wait } => {
                 *wait -= 1;
-                return None;
+                return self.guesses_without.then_some((Schedule { is_off: true, ..schedule }, is_probe));
             }
         }
         let is_trial = !is_cheap && matches!(self.mode, Mode::Trial { .. });
-        Some((schedule, is_probe || is_trial))
+        Some((Schedule { is_trial, ..schedule }, is_probe || is_trial))
     }
 
     fn schedule_within(&self, context: usize, shape: Shape, is_probe: bool) -> Option<Schedule> {
@@ -347,6 +354,8 @@ impl Control {
             missed: self.missed,
             survival: self.survival.clone(),
             promise: self.promise.clone(),
+            is_trial: false,
+            is_off: false,
         })
     }
 
@@ -479,6 +488,10 @@ struct Schedule {
     missed: usize,
     survival: Survival,
     promise: Promise,
+    /// Whether this is to show what a draft model is worth that was off.
+    is_trial: bool,
+    /// Whether the draft model is off, and only the drafter's other parts are asked.
+    is_off: bool,
 }
 
 /// How many nodes to score, and what that is worth in tokens beyond λ.
@@ -589,8 +602,8 @@ impl Pace for Schedule {
     /// bring may take the place of guesses that are there: a look-up's weak ones cost a model's no step.
     fn another_pass(&self, tree: &TokenTree, best: NodeId) -> bool {
         // The first pass was decided on when the round was planned, unless an earlier part has guessed meanwhile.
-        if tree.passes() == 0 && tree.is_empty() {
-            return self.affords(self.draft_seconds(1), 1);
+        if tree.passes() == 0 && (tree.is_empty() || self.is_trial || self.is_off) {
+            return !self.is_off && self.affords(self.draft_seconds(1), 1);
         }
         let (order, drafted) = (Order::of(tree), self.drafted(tree));
         let now = self.best(&order, drafted).value;
@@ -603,7 +616,8 @@ impl Pace for Schedule {
     /// Those may still follow: the better of both ways is compared with the better of both.
     fn an_evaluation(&self, tree: &TokenTree, depth: usize) -> bool {
         let (evaluation, drafted) = (self.draft.evaluation(), self.drafted(tree));
-        if !self.affords(drafted + evaluation, 1) {
+        // Of guesses that are there already, a trial would show nothing about the model.
+        if (self.is_trial && self.draft.has_passes()) || !self.affords(drafted + evaluation, 1) {
             return false;
         }
         if self.promise.is_due() {
@@ -612,7 +626,7 @@ impl Pace for Schedule {
         let value = |order: Order, end: End| {
             let alone = self.best(&order, drafted).value;
             let layers = tree.shape().depth.saturating_sub(end.depth).min(tree.room());
-            let layers = if self.draft.has_passes() { layers } else { 0 };
+            let layers = if self.draft.has_passes() && !self.is_off { layers } else { 0 };
             alone.max(self.value_of_passes(order, drafted, tree.passes(), end, layers))
         };
         let end = |node| End { depth: tree.depth(node), chance: f64::from(tree.unclaimed(node)) };
@@ -670,6 +684,10 @@ const PLAIN_AFTER_A_SURPRISE: u32 = 3;
 /// Another time than expected by this share is a surprise, and so many in a row are no outage.
 const SURPRISE: f64 = 0.2;
 const SURPRISES: u32 = 4;
+
+/// Calls in a row that led to no guess worth verifying, after which a drafter is off: where nothing is verified nothing
+/// is learned, and the trial that follows verifies.
+const WASTED: u32 = 2;
 
 /// Calls by which a drafter that was off is judged, what they must be worth on average, in plain steps, and a half-life
 /// of 8 calls while it is on. No call counts for more than one plain step: past winnings are no reason to go on.

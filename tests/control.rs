@@ -554,7 +554,7 @@ fn heads_that_know_nothing_are_hardly_ever_evaluated() {
 type Case = (&'static str, fn(usize) -> f64, f64, Guess);
 
 #[test]
-fn heads_beside_a_model_are_as_good_as_the_better_of_both() {
+fn heads_beside_a_model_are_nearly_as_good_as_the_better_of_both() {
     let cases: [Case; 5] = [
         ("dear and poor", |_| 0.3, 0.3, |_, _, _| (0.8, 0.8)),
         ("cheap and poor", |_| 0.3, 0.03, |_, _, _| (0.8, 0.8)),
@@ -568,8 +568,8 @@ fn heads_beside_a_model_are_as_good_as_the_better_of_both() {
             let [alone, model, both] = heads_and_model(curve, Heads { right, cost }, Some(model));
             println!("{name}, heads {what}: {alone:.3?} {model:.3?} {both:.3?}");
             let best = alone.0.max(model.0);
-            // On F16, some starts are so unlucky that a model, with heads or without, gets no other chance.
-            assert!(both.0 >= 0.95 * best, "{name}, heads {what}: {alone:.3?} {model:.3?} {both:.3?}");
+            // Both are tried out of one stake, so either may miss its chance where gains are small.
+            assert!(both.0 >= 0.92 * best, "{name}, heads {what}: {alone:.3?} {model:.3?} {both:.3?}");
             shares.push(both.0 / best);
         }
     }
@@ -623,4 +623,18 @@ fn sampled_text_under_control_has_the_targets_law() {
         // The first round is planned before the clock has said anything.
         assert!(drafted > 0 || kind == "ngram", "{kind}");
     }
+}
+
+#[test]
+fn an_unlucky_start_is_not_the_end() {
+    // Some of these seeds begin with two or three wrong guesses of a model that is right four times in five.
+    let drafter = Drafter { guess: |_, _, _| (0.8, 0.8), ..MODEL };
+    let speed = |seed| {
+        let world = World::new(F16, 1024, seed);
+        world.plain() / world.run(&drafter, wide(&drafter), Some(&mut world.seeded())).0
+    };
+    let speeds: Vec<f64> = (0..96).map(speed).collect();
+    let lost = speeds.iter().filter(|&&speed| speed < 1.1).count();
+    println!("{lost} of {} never found out: mean {:.3}", speeds.len(), geometric_mean(&speeds));
+    assert!(lost <= 3, "{lost} of {}", speeds.len());
 }
