@@ -406,6 +406,20 @@ pub enum GgufError {
     Write { path: PathBuf, source: io::Error },
 }
 
+impl GgufError {
+    /// Whether the disk is to blame, and neither a file nor a path that somebody named.
+    pub fn failed_writing(&self) -> bool {
+        use io::ErrorKind::*;
+        match self {
+            GgufError::NoRoom { .. } | GgufError::Full { .. } => true,
+            GgufError::Write { source, .. } => {
+                !matches!(source.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem | InvalidInput)
+            }
+            _ => false,
+        }
+    }
+}
+
 fn push_text(out: &mut Vec<u8>, text: &[u8]) {
     out.extend((text.len() as u64).to_le_bytes());
     out.extend(text);

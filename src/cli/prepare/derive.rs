@@ -27,7 +27,7 @@ pub struct Quantized {
 
 impl Quantized {
     pub fn execute(&self) -> Result<(), Failure> {
-        let precision = self.precision.parse::<Precision>().map_err(|e| Failure::Input(e.to_string()))?;
+        let precision = self.precision.parse::<Precision>()?;
         let options = Quantize { precision, threads: 0, layers: None, requantize: self.requantize };
         make(&self.target, &self.out, &options)
     }
@@ -96,7 +96,7 @@ impl EarlyExit {
 
 /// Make the file and say how large it became.
 pub fn make(target: &Path, out: &Path, options: &Quantize) -> Result<(), Failure> {
-    let size = quantize(target, out, options).map_err(|e| Failure::Input(e.to_string()))?;
+    let size = quantize(target, out, options)?;
     note(format!("{}: {}, {}", out.display(), options.precision, human(size)));
     Ok(())
 }

@@ -218,6 +218,8 @@ impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Failure {
         match error {
             TrainError::Diverged(_) | TrainError::States(_) => Failure::Running(error.to_string()),
+            TrainError::File(error) => error.into(),
+            TrainError::Heads(error) => error.into(),
             _ => Failure::Input(error.to_string()),
         }
     }
@@ -225,6 +227,9 @@ impl From<TrainError> for Failure {
 
 impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Failure {
-        Failure::Input(error.to_string())
+        match error {
+            ImportError::Heads(error) => error.into(),
+            _ => Failure::Input(error.to_string()),
+        }
     }
 }
