@@ -482,7 +482,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 fn broken_files() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    for name in ["target.gguf", "draft.gguf", "tiny.gguf"] {
+    for name in ["target.gguf", "draft.gguf", "tiny.gguf", "heads.gguf"] {
         std::fs::copy(bundled(name), at(name)).unwrap();
     }
     std::fs::write(at("config.toml"), CONFIG).unwrap();

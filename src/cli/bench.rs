@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::run::Overrides;
-use super::{note, progress, Failure};
+use super::{note, output, progress, Failure};
 use crate::config::Setup;
 use crate::llama::host::{warnings, LlamaHost};
 use crate::machine::{self, Memory};
@@ -121,6 +121,15 @@ impl Bench {
     }
 
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
+        let setups = self.setups()?;
+        let targets = setups.iter().map(|setup| &setup.target.model);
+        let others = self.configs.iter().chain(&self.prompts).chain(&self.raw).chain(targets).map(PathBuf::as_path);
+        if let Some(csv) = &self.csv {
+            output::spares_models(csv, others.clone())?;
+        }
+        if let Some(html) = &self.html {
+            output::spares_models(html, others.chain(self.csv.as_deref()))?;
+        }
         let csv = self.csv.as_deref().map(Csv::open).transpose()?;
         let done = self.compare(registry)?;
         let report = json::report(&done, self.repeats);
@@ -146,7 +155,7 @@ impl Bench {
     }
 
     fn compare(&self, registry: &Registry) -> Result<Done, Failure> {
-        let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
+        let setups = self.setups()?;
         self.check_alike(&setups)?;
         self.check_synthetic(&setups)?;
         let prompts = self.read_prompts()?;
@@ -189,6 +198,10 @@ impl Bench {
         let of = |(method, (file, setup)): (&Method, (&PathBuf, &Setup))| Config::of(method, file, setup);
         let configured = methods.iter().skip(1).zip(self.configs.iter().zip(setups).cycle()).map(of);
         std::iter::once(Config::plain(&methods[0].name)).chain(configured).collect()
+    }
+
+    fn setups(&self) -> Result<Vec<Setup>, Failure> {
+        self.configs.iter().map(|config| self.setup(config)).collect()
     }
 
     fn setup(&self, config: &Path) -> Result<Setup, Failure> {

@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod inspect;
 mod list;
+mod output;
 mod page;
 mod prepare;
 mod progress;

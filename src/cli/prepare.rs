@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{note, Failure};
+use super::{note, output, Failure};
 use crate::heads::format::widen as widen_heads;
 use crate::llama::memory::human;
 use crate::llama::widen::{widen, Widen};
@@ -82,6 +82,7 @@ impl Prepare {
 
 impl WidenArguments {
     fn execute(&self) -> Result<(), Failure> {
+        output::spares(&self.out, [self.target.as_path()])?;
         if let (None, Some(dim), None) = (self.params, self.dim, self.ffn) {
             let size = widen_heads(&self.target, dim as usize, &self.out)?;
             note(format!("{}: heads of width {dim}, {}", self.out.display(), human(size)));

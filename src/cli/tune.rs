@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::bench::Bench;
-use super::{note, Failure};
+use super::{note, output, Failure};
 use crate::config::{Config, Setup};
 use crate::control::Control;
 use crate::llama::context::{default_threads, Context, ContextOptions};
@@ -53,6 +53,8 @@ const REPEATS: usize = 5;
 
 impl Tune {
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
+        let sources = [&self.target].into_iter().chain(&self.draft).chain(&self.prompts);
+        output::spares_models(&self.out, sources.map(PathBuf::as_path))?;
         let target = std::path::absolute(&self.target).unwrap_or_else(|_| self.target.clone());
         let (threads, curve) = self.measure(&target, registry)?;
         let candidates = self.candidates(&target, registry)?;

@@ -232,7 +232,8 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn write_error(path: &Path, source: io::Error) -> GgufError {
+/// Why a file could not be written.
+pub fn write_error(path: &Path, source: io::Error) -> GgufError {
     match source.kind() {
         io::ErrorKind::StorageFull => GgufError::Full { path: path.into() },
         _ => GgufError::Write { path: path.into(), source },

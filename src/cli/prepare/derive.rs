@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{note, Failure};
+use super::super::{note, output, Failure};
 use crate::llama::context::default_threads;
 use crate::llama::exit::Search;
 use crate::llama::memory::human;
@@ -64,7 +64,8 @@ pub struct EarlyExit {
 
 impl EarlyExit {
     pub fn execute(&self) -> Result<(), Failure> {
-        let precision = self.precision.parse::<Precision>().map_err(|e| Failure::Input(e.to_string()))?;
+        output::spares(&self.out, [&self.target].into_iter().chain(&self.text).map(PathBuf::as_path))?;
+        let precision = self.precision.parse::<Precision>()?;
         let layers = match (&self.keep, self.layers) {
             (Some(keep), _) => keep.clone(),
             (None, Some(n)) => (0..n).collect(),

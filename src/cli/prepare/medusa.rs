@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use super::{note, Failure};
+use super::{note, output, Failure};
 use crate::cli::progress::interrupt;
 use crate::cli::run::utf8;
 use crate::config::MAX_THREADS;
@@ -71,12 +71,7 @@ impl MedusaArguments {
         // Before any work: that the file can be made, and is none of those it is made from.
         drop(gguf::beside(&self.out).map_err(TrainError::from)?);
         let sources = [Some(&self.target), self.text.as_ref(), self.import.as_ref()];
-        if let Some(source) = sources.into_iter().flatten().find(|source| same_file(source, &self.out)) {
-            let path = source.display();
-            return Err(Failure::Input(format!(
-                "`{path}` would be overwritten by its own heads; choose another output"
-            )));
-        }
+        output::spares(&self.out, sources.into_iter().flatten().map(PathBuf::as_path))?;
         let model = Model::load(&self.target, &LoadOptions::default())?;
         let target = Target {
             name: name(&self.target),
@@ -185,10 +180,6 @@ const WINDOW: usize = 512;
 fn name(target: &Path) -> String {
     let named = GgufFile::open(target).ok().and_then(|file| file.name().map(|name| name.into_owned()));
     named.unwrap_or_else(|| target.file_stem().unwrap_or_default().to_string_lossy().into_owned())
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).is_ok_and(|b| a == b))
 }
 
 fn checkpoint_of(out: &Path) -> PathBuf {
