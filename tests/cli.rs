@@ -300,6 +300,29 @@ fn gpu_layers_without_a_gpu_backend_are_said_to_be_ignored() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_pipe_is_not_replaced_by_a_file() {
+    use std::os::unix::fs::FileTypeExt;
+    let folder = broken_files();
+    let pipe = folder.path().join("pipe");
+    if !Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
+        return;
+    }
+    for args in [
+        "prepare ngram --target tiny.gguf --text long.txt --out pipe",
+        "prepare quantized --target draft.gguf --out pipe",
+        "prepare early-exit --target draft.gguf --layers 1 --out pipe",
+        "prepare widen --target tiny.gguf --dim 128 --ffn 384 --out pipe",
+        "prepare widen --target heads.gguf --dim 512 --out pipe",
+        "prepare medusa --target tiny.gguf --text long.txt --out pipe",
+    ] {
+        let run = foretoken(folder.path(), &args.split(' ').collect::<Vec<_>>());
+        assert!(run.refuses().contains("cannot write `pipe`: it is a device, a pipe or a socket"), "{run:?}");
+        assert!(std::fs::metadata(&pipe).unwrap().file_type().is_fifo(), "{run:?}");
+    }
+}
+
+#[test]
 fn a_closed_stdout_ends_it_silently() {
     let mut child = spawn(repository(), &["run", "-c", "configs/none.toml", "--set", "target.threads=1", "-p", PROMPT]);
     let mut out = child.stdout.take().unwrap();

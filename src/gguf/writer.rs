@@ -196,6 +196,11 @@ pub fn beside(path: &Path) -> Result<NamedTempFile, GgufError> {
     if path.is_dir() {
         return Err(GgufError::Directory { path: path.into() });
     }
+    // A device or a pipe would be replaced by the file.
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        let what = "it is a device, a pipe or a socket; name a regular file";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, what)));
+    }
     let Some(name) = path.file_name() else {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file")));
     };

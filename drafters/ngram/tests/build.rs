@@ -72,6 +72,23 @@ fn what_does_not_fit_is_refused_with_its_name() {
 }
 
 #[test]
+fn a_table_is_written_only_where_a_file_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let mut places = vec![(folder.path().to_owned(), "is a directory"), (folder.path().join("a/b"), "create it first")];
+    if std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
+        places.push((pipe, "a pipe"));
+    }
+    for (out, reason) in places {
+        let before = std::fs::metadata(&out).map(|there| there.file_type()).ok();
+        let documents = [Ok::<_, Infallible>(vec![1, 2, 3])];
+        let refused = Build::default().write(documents, &out, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(refused.to_string().contains(reason), "{refused}");
+        assert_eq!(std::fs::metadata(&out).map(|there| there.file_type()).ok(), before);
+    }
+}
+
+#[test]
 fn opening_reads_the_header_alone() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("table");
