@@ -47,7 +47,7 @@ pub struct Bench {
     #[arg(long, value_name = "N")]
     prompts_per_kind: Option<usize>,
     /// How often to run everything.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=MAX_REPEATS))]
     repeats: u32,
     /// Tokens to generate after each prompt.
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 128, value_parser = at_least_one)]
@@ -91,6 +91,9 @@ pub struct Bench {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
+
+/// All runs are in memory at the end.
+const MAX_REPEATS: i64 = 100_000;
 
 impl Bench {
     /// `configs` on the first prompts of each kind, with settings of `tune`'s choosing.

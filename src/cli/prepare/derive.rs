@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::super::{note, output, Failure};
 use crate::llama::context::default_threads;
 use crate::llama::exit::Search;
+use crate::llama::gguf::GgufFile;
 use crate::llama::memory::human;
 use crate::llama::model::{LoadOptions, Model};
 use crate::llama::quantize::{convert, quantize, Precision, Quantize};
@@ -52,8 +53,8 @@ pub struct EarlyExit {
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Most sets to try.
-    #[arg(long, value_name = "N", default_value_t = 24)]
-    tries: usize,
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..))]
+    tries: u32,
     /// How to store the weights [default: as they are].
     #[arg(long = "type", value_name = "TYPE", default_value = "copy", hide_default_value = true)]
     precision: String,
@@ -68,11 +69,22 @@ impl EarlyExit {
         let precision = self.precision.parse::<Precision>()?;
         let layers = match (&self.keep, self.layers) {
             (Some(keep), _) => keep.clone(),
-            (None, Some(n)) => (0..n).collect(),
+            (None, Some(n)) => self.first_layers(n)?,
             (None, None) => self.best_layers()?,
         };
         let options = Quantize { precision, threads: 0, layers: Some(layers), requantize: false };
         make(&self.target, &self.out, &options)
+    }
+
+    fn first_layers(&self, n: u32) -> Result<Vec<u32>, Failure> {
+        let all = GgufFile::open(&self.target)?.network("block_count").unwrap_or(0);
+        match (1..=all).contains(&n) {
+            true => Ok((0..n).collect()),
+            false => Err(Failure::Input(format!(
+                "--layers {n} is out of range; {} has {all} layers, so it goes from 1 to {all}",
+                self.target.display()
+            ))),
+        }
     }
 
     fn best_layers(&self) -> Result<Vec<u32>, Failure> {
@@ -80,7 +92,8 @@ impl EarlyExit {
         let text = std::fs::read_to_string(&path)
             .map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))?;
         let text = Model::load(&self.target, &LoadOptions::default())?.tokenise(&text, true)?;
-        let search = Search { target: &self.target, text: &text, tries: self.tries, threads: default_threads() };
+        let search =
+            Search { target: &self.target, text: &text, tries: self.tries as usize, threads: default_threads() };
         note("layers                    agreement  cost/token  predicted speed");
         let tried = search.run(&mut |t| {
             let layers = t.layers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
