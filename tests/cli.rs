@@ -300,6 +300,18 @@ fn gpu_layers_without_a_gpu_backend_are_said_to_be_ignored() {
 }
 
 #[test]
+fn only_a_wish_for_a_gpu_is_said_to_be_ignored() {
+    if GPU {
+        return;
+    }
+    let notes = |settings: &[&str]| run_with(Path::new("configs/model.toml"), settings).err;
+    assert!(!notes(&["--set", "drafter.gpu_layers=0", "-n", "2"]).contains("is ignored"));
+    assert!(notes(&["--set", "drafter.gpu_layers=9", "-n", "2"]).contains("is ignored"));
+    let named = notes(&["--set", "drafter.model=gpu_layers/draft.gguf", "-n", "2"]);
+    assert!(named.contains("does not exist") && !named.contains("is ignored"), "{named}");
+}
+
+#[test]
 #[cfg(unix)]
 fn a_pipe_is_not_replaced_by_a_file() {
     use std::os::unix::fs::FileTypeExt;

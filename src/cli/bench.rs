@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use super::run::Overrides;
 use super::{note, output, progress, Failure};
 use crate::config::Setup;
-use crate::llama::host::{warnings, LlamaHost};
+use crate::llama::host::{warnings_of, LlamaHost};
 use crate::machine::{self, Memory};
 use crate::page::Report;
 use crate::prompts::{self, Prompt};
@@ -163,7 +163,7 @@ impl Bench {
         self.check_synthetic(&setups)?;
         let prompts = self.read_prompts()?;
         let setup = roomiest(&setups);
-        for warning in warnings(&setup)? {
+        for warning in warnings_of(&setup, &setups)? {
             note(format!("warning: {warning}"));
         }
         let mut host = LlamaHost::load(&setup, registry)?;

@@ -89,11 +89,7 @@ fn draft_models(target: &GgufFile) -> Vec<String> {
 
 /// Heads for this model in the same folder.
 fn heads(target: &GgufFile) -> Vec<String> {
-    let width = target.network("embedding_length").unwrap_or(0) as usize;
-    let tokens = vocabulary(target).map_or(0, |v| v.len());
-    let fits = |path: &PathBuf| HeadsFile::open(path).is_ok_and(|heads| heads.check(width, tokens, 0).is_ok());
-    let paths = beside::models_in(target.path()).map(|file| file.path().to_owned()).filter(fits);
-    paths.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
+    beside::heads(target).filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
 }
 
 fn vocabulary(file: &GgufFile) -> Option<Vec<&[u8]>> {
