@@ -335,6 +335,13 @@ fn a_pipe_is_not_replaced_by_a_file() {
 }
 
 #[test]
+fn heads_are_inspected_as_what_they_are() {
+    let seen = foretoken(repository(), &["inspect", "models/heads.gguf"]).succeeds().out.clone();
+    assert!(seen.contains("Medusa heads: no model") && seen.contains("width          256"), "{seen}");
+    assert!(seen.contains("medusa     with heads = \"models/heads.gguf\"") && !seen.contains("ngram"), "{seen}");
+}
+
+#[test]
 fn a_closed_stdout_ends_it_silently() {
     let mut child = spawn(repository(), &["run", "-c", "configs/none.toml", "--set", "target.threads=1", "-p", PROMPT]);
     let mut out = child.stdout.take().unwrap();

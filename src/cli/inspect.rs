@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::Failure;
-use crate::heads::HeadsFile;
+use crate::heads::{Description, HeadsError, HeadsFile};
 use crate::llama::beside::{self, Beside};
 use crate::llama::gguf::GgufFile;
 use crate::llama::memory::human;
@@ -21,6 +21,11 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
+        match HeadsFile::open(&self.file) {
+            Ok(heads) => return describe_heads(&heads),
+            Err(HeadsError::Foreign { .. } | HeadsError::File(_)) => {} // something else, or it says so below
+            Err(error) => return Err(error.into()),
+        }
         let file = GgufFile::open(&self.file).map_err(LlamaError::from)?;
         file.check().map_err(LlamaError::from)?;
         let mut out = std::io::stdout().lock();
@@ -76,6 +81,23 @@ impl Inspect {
             _ => "see its documentation".to_owned(),
         }
     }
+}
+
+/// Heads are no model: what they are, and who uses them.
+fn describe_heads(heads: &HeadsFile) -> Result<(), Failure> {
+    let Description { sizes, target, .. } = heads.description();
+    let mut out = std::io::stdout().lock();
+    let mut line = |name: &str, value: String| writeln!(out, "{name:<14} {value}");
+    line("file", format!("{}, Medusa heads: no model, but a part of one", human(heads.file_size())))?;
+    line("for", format!("{target}, or another of that width and vocabulary"))?;
+    let outputs = if sizes.own_output { "each with an output matrix of its own" } else { "with the target's output" };
+    line("heads", format!("{} of {} blocks, {outputs}", sizes.heads, sizes.blocks))?;
+    line("width", sizes.n_embd.to_string())?;
+    line("vocabulary", format!("{} tokens", sizes.n_vocab))?;
+    writeln!(out, "\ndrafters that use it:")?;
+    writeln!(out, "  {:<10} with heads = \"{}\"", "medusa", heads.path().display())?;
+    writeln!(out, "  {:<10} where no draft model is named or lies beside the target", "auto")?;
+    Ok(())
 }
 
 /// Smaller models of the same vocabulary in the same folder.

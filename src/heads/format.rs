@@ -191,6 +191,11 @@ impl HeadsFile {
         self.file.path()
     }
 
+    /// Its bytes.
+    pub fn file_size(&self) -> u64 {
+        self.file.file_size()
+    }
+
     /// Whether these heads may be used with a target of these sizes and this tokenizer (0: not known).
     ///
     /// # Errors
