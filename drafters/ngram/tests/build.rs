@@ -61,7 +61,7 @@ fn what_does_not_fit_is_refused_with_its_name() {
         (format!("history = {history:?}"), 6, "another tokenizer"),
         (format!("table = {history:?}"), 5, "no n-gram table"),
         (format!("history = {table:?}"), 5, "no history"),
-        (format!("table = {:?}", folder.path().join("none")), 5, "none"),
+        (format!("table = {:?}", folder.path().join("none")), 5, "or make it: foretoken prepare ngram"),
         (format!("history = {:?}", folder.path()), 5, "history "),
         ("history = true".to_owned(), 0, "the target's tokenizer is unknown; name a file"),
     ] {
@@ -69,6 +69,7 @@ fn what_does_not_fit_is_refused_with_its_name() {
         assert!(complaint.contains(reason) && !complaint.contains('\n'), "{settings}: {complaint}");
     }
     assert!(complaint(&format!("table = {table:?}"), 6).contains(table.to_str().unwrap()));
+    assert!(!folder.path().join("a.lock").exists(), "what is refused gets no lock beside it");
 }
 
 #[test]
