@@ -466,6 +466,17 @@ enum Flaw {
     Damaged(String),
 }
 
+/// As the end of a sentence about the file that has it.
+impl From<Flaw> for Box<dyn std::error::Error + Send + Sync> {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Foreign(looks_like) => format!("it would be {looks_like}").into(),
+            Flaw::Version(version) => format!("it would be GGUF version {version}").into(),
+            Flaw::Damaged(flaw) => format!("it would be damaged: {flaw}").into(),
+        }
+    }
+}
+
 fn damaged<T>(flaw: impl Into<String>) -> Result<T, Flaw> {
     Err(Flaw::Damaged(flaw.into()))
 }

@@ -534,6 +534,7 @@ fn broken_files() -> TempDir {
     std::fs::write(at("zip.gguf"), b"PK\x03\x04\x14\0\0\0\x08\0and so on").unwrap();
     let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     let safetensors = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
+    std::fs::write(at("cut.safetensors"), &safetensors[..safetensors.len() - 1]).unwrap();
     std::fs::write(at("safetensors.gguf"), safetensors).unwrap();
     std::fs::write(at("not-utf8.txt"), b"abc\xff").unwrap();
     std::fs::write(at("long.txt"), "There was a cat. ".repeat(600)).unwrap();

@@ -59,8 +59,8 @@ impl GgufWriter {
     ) -> Result<u64, GgufError> {
         let failed = |source| write_error(path, source);
         let header = self.header();
-        let parsed = Header::parse(&header)
-            .map_err(|flaw| failed(io::Error::new(io::ErrorKind::InvalidInput, format!("bad header: {flaw:?}"))))?;
+        let parsed =
+            Header::parse(&header).map_err(|flaw| failed(io::Error::new(io::ErrorKind::InvalidInput, flaw)))?;
         let size = parsed.data_offset + self.tensors.last().map_or(0, |t| t.offset + pad(t.bytes, ALIGNMENT));
         room_for(path, size)?;
 
