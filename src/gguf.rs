@@ -22,7 +22,7 @@ mod writer;
 #[cfg(feature = "train")]
 pub(crate) use writer::beside;
 #[cfg(feature = "llama")]
-pub(crate) use writer::{publish, write_error};
+pub(crate) use writer::{is_full, publish, room_for, write_error};
 pub use writer::{Field, GgufWriter};
 
 /// A GGUF file whose header has been read. The tensors' data stay on disk until asked for.

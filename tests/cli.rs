@@ -374,18 +374,41 @@ fn a_full_disk_is_a_failure_in_one_line() {
 #[cfg(unix)]
 fn an_interrupt_keeps_the_text_so_far_and_its_statistics() {
     let args = ["run", "-c", "configs/model.toml", "--set", "target.threads=1", "-p", PROMPT, "-n", "900"];
-    let mut child = spawn(repository(), &args);
+    // These tests may run under nohup themselves.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    let hears_hangup = ignored.is_some_and(|signals| signals & 1 == 0);
+    for signal in ["-INT", "-TERM"].into_iter().chain(hears_hangup.then_some("-HUP")) {
+        let mut child = spawn(repository(), &args);
+        let mut out = child.stdout.take().unwrap();
+        let mut text = vec![0; 1];
+        out.read_exact(&mut text).unwrap();
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        out.read_to_end(&mut text).unwrap();
+        let run = Run::of(child.wait_with_output().unwrap(), signal);
+        let err = &run.succeeds().err;
+        assert!(err.contains("stopped: interrupted") && err.contains("tokens/s"), "{run:?}");
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.ends_with('\n') && text.len() > 1 && text.len() < 2000, "{text}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn what_nohup_protects_goes_on() {
+    let args = ["run", "-c", "configs/none.toml", "--set", "target.threads=1", "-p", PROMPT, "-n", "200"];
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_foretoken")]).args(args);
+    command.current_dir(repository()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut out = child.stdout.take().unwrap();
-    let mut text = vec![0; 1];
-    out.read_exact(&mut text).unwrap();
+    out.read_exact(&mut [0]).unwrap();
     let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    out.read_to_end(&mut text).unwrap();
-    let run = Run::of(child.wait_with_output().unwrap(), "interrupted");
-    let err = &run.succeeds().err;
-    assert!(err.contains("stopped: interrupted") && err.contains("tokens/s"), "{run:?}");
-    let text = String::from_utf8(text).unwrap();
-    assert!(text.ends_with('\n') && text.len() > 1 && text.len() < 2000, "{text}");
+    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    std::io::copy(&mut out, &mut std::io::sink()).unwrap();
+    let run = Run::of(child.wait_with_output().unwrap(), "hung up");
+    assert!(!run.succeeds().err.contains("interrupted"), "{run:?}");
 }
 
 #[test]

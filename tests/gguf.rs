@@ -9,7 +9,7 @@ use foretoken::llama::{
     context::{Context, ContextOptions},
     gguf::{GgufFile, GgufWriter, TensorType},
     model::{LoadOptions, Model},
-    quantize::{quantize, Precision, Quantize},
+    quantize::{estimate, quantize, Precision, Quantize},
     scorer::Scorer,
     widen::{widen, Widen},
 };
@@ -48,7 +48,10 @@ fn a_widened_model_can_be_quantised_and_then_says_nearly_the_same() {
     let (wide, quantised) = (folder.path().join("wide.gguf"), folder.path().join("q.gguf"));
     widen(&bundled("target"), &wide, &WIDER, &mut |_| ()).unwrap();
     for precision in [Precision::Q8_0, Precision::Q4_0, Precision::Q4KM] {
-        quantize(&wide, &quantised, &options(precision)).unwrap();
+        let size = quantize(&wide, &quantised, &options(precision)).unwrap();
+        let estimate = estimate(&GgufFile::open(&wide).unwrap(), precision, &[]);
+        println!("{precision}: {size} bytes, {estimate} estimated");
+        assert!((estimate as f64 / size as f64 - 1.0).abs() < 0.1, "{precision}: {size} bytes, {estimate} estimated");
         let (a, b) = (Run::of(&bundled("target"), 1), Run::of(&quantised, 1));
         let most = a.logits[0].iter().zip(&b.logits[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         println!("{precision}: max |Δlogit| {most}");
@@ -134,7 +137,10 @@ fn some_layers_can_be_kept() {
     for (precision, layers) in
         [(Precision::Copy, &[0, 1, 2][..]), (Precision::Q8_0, &[0, 1, 2]), (Precision::Copy, &[0, 2, 5])]
     {
-        quantize(&bundled("target"), &path, &keep(precision, layers)).unwrap();
+        let size = quantize(&bundled("target"), &path, &keep(precision, layers)).unwrap();
+        let dropped: Vec<i32> = (0..6).filter(|n| !layers.contains(&(*n as u32))).collect();
+        let estimate = estimate(&GgufFile::open(&bundled("target")).unwrap(), precision, &dropped);
+        assert!((estimate as f64 / size as f64 - 1.0).abs() < 0.1, "{layers:?}: {size} bytes, {estimate} estimated");
         let (part, all) = (GgufFile::open(&path).unwrap(), GgufFile::open(&bundled("target")).unwrap());
         assert_eq!(part.network("block_count"), Some(3));
         let data = |file: &GgufFile, layer: u32| {

@@ -50,6 +50,27 @@ fn a_table_of_what_the_model_says_is_guessed_from() {
     assert_eq!(run(folder.path(), &cut).status.code(), Some(1));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_table_that_is_ended_early_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (text, out) = (folder.path().join("text.txt"), folder.path().join("table"));
+    std::fs::write(&text, "One day, a little girl went to the park.\n<|endoftext|>\n".repeat(100_000)).unwrap();
+    let (text, out) = (text.to_str().unwrap(), out.to_str().unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foretoken"));
+    command.args(["prepare", "ngram", "--target", "models/target.gguf", "--text", text, "--out", out]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stderr(Stdio::piped());
+    let count = || std::fs::read_dir(folder.path()).unwrap().count();
+    let mut child = command.spawn().unwrap();
+    while count() == 1 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(!output.status.success() && errors(&output).contains("cancelled"), "{}", errors(&output));
+    assert_eq!(count(), 1, "the text");
+}
+
 #[test]
 fn heads_are_trained_on_the_target_and_used() {
     let folder = tempfile::tempdir().unwrap();

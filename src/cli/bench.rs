@@ -96,16 +96,10 @@ pub struct Bench {
 const MAX_REPEATS: i64 = 100_000;
 
 impl Bench {
-    /// `configs` on the first prompts of each kind, with settings of `tune`'s choosing.
-    pub fn of(
-        configs: Vec<PathBuf>,
-        prompts: Vec<PathBuf>,
-        per_kind: usize,
-        max_tokens: u32,
-        temperature: f32,
-    ) -> Bench {
+    /// Configurations on the first prompts of each kind, with settings of `tune`'s choosing.
+    pub fn of(prompts: Vec<PathBuf>, per_kind: usize, max_tokens: u32, temperature: f32) -> Bench {
         Bench {
-            configs,
+            configs: Vec::new(),
             prompts,
             prompts_per_kind: Some(per_kind),
             repeats: 1,
@@ -134,6 +128,7 @@ impl Bench {
             output::spares_models(html, others.chain(self.csv.as_deref()))?;
         }
         let csv = self.csv.as_deref().map(Csv::open).transpose()?;
+        self.html.as_deref().map_or(Ok(()), output::can_be_made)?;
         let done = self.compare(registry)?;
         let report = json::report(&done, self.repeats);
         if let Some(csv) = csv {
@@ -152,8 +147,14 @@ impl Bench {
         }
     }
 
-    /// Run everything, for whoever looks at the result.
-    pub fn comparison(&self, registry: &Registry) -> Result<Comparison, Failure> {
+    /// Refuse prompts that the target of `host` could not continue.
+    pub fn check_prompts(&self, host: &LlamaHost<'_>) -> Result<(), Failure> {
+        self.tokenise(&self.read_prompts()?, host).map(drop)
+    }
+
+    /// Run `configs`, for whoever looks at the result.
+    pub fn comparison(mut self, configs: Vec<PathBuf>, registry: &Registry) -> Result<Comparison, Failure> {
+        self.configs = configs;
         Ok(self.compare(registry)?.comparison)
     }
 

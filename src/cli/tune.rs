@@ -11,6 +11,7 @@ use super::bench::Bench;
 use super::{note, output, Failure};
 use crate::config::{Config, Setup};
 use crate::control::Control;
+use crate::gguf;
 use crate::llama::context::{default_threads, Context, ContextOptions};
 use crate::llama::host::LlamaHost;
 use crate::llama::learnt;
@@ -53,10 +54,10 @@ const REPEATS: usize = 5;
 
 impl Tune {
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
-        let sources = [&self.target].into_iter().chain(&self.draft).chain(&self.prompts);
-        output::spares_models(&self.out, sources.map(PathBuf::as_path))?;
+        self.check()?;
         let target = std::path::absolute(&self.target).unwrap_or_else(|_| self.target.clone());
-        let (threads, curve) = self.measure(&target, registry)?;
+        let bench = Bench::of(self.prompts.clone(), self.prompts_per_kind, self.max_tokens, self.temperature);
+        let (threads, curve) = self.measure(&target, &bench, registry)?;
         let candidates = self.candidates(&target, registry)?;
         let folder = tempfile::tempdir().map_err(|e| Failure::Running(e.to_string()))?;
         let mut configs = Vec::new();
@@ -67,8 +68,7 @@ impl Tune {
             configs.push(path);
         }
         note(format!("comparing {} with plain decoding", names(&candidates)));
-        let bench = Bench::of(configs, self.prompts.clone(), self.prompts_per_kind, self.max_tokens, self.temperature);
-        let comparison = bench.comparison(registry)?;
+        let comparison = bench.comparison(configs, registry)?;
         let rows: Vec<Option<Row>> = (1..=candidates.len()).map(|i| comparison.rows(i).pop()).collect();
         let speed = |row: &Option<Row>| row.as_ref().and_then(|row| row.ratio).unwrap_or(0.0);
         let best = (0..rows.len()).max_by(|&a, &b| speed(&rows[a]).total_cmp(&speed(&rows[b])));
@@ -77,10 +77,13 @@ impl Tune {
         let mut text = self.evidence(&comparison, &candidates, &rows, &curve);
         let plain = Candidate { name: "none".to_owned(), drafter: "kind = \"none\"\n".to_owned() };
         text.push_str(&best.map_or(&plain, |i| &candidates[i]).config(&target, threads, self.temperature));
-        std::fs::write(&self.out, &text)
-            .map_err(|e| Failure::Input(format!("cannot write {}: {e}", self.out.display())))?;
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", comparison.table())?;
+        if let Err(failure) = self.write(&text) {
+            // What took so long to measure is not lost with a full disk.
+            writeln!(out, "{text}")?;
+            return Err(failure);
+        }
         let chosen = match best {
             Some(i) => format!("{} at {:.2} x plain", candidates[i].name, speed(&rows[i])),
             None => "plain decoding: nothing was faster".to_owned(),
@@ -89,9 +92,31 @@ impl Tune {
         Ok(())
     }
 
+    /// Refuse, before anything is measured, what would be refused afterwards.
+    fn check(&self) -> Result<(), Failure> {
+        let sources = [&self.target].into_iter().chain(&self.draft).chain(&self.prompts);
+        output::spares_models(&self.out, sources.map(PathBuf::as_path))?;
+        output::can_be_made(&self.out)?;
+        for draft in &self.draft {
+            gguf::GgufFile::open(draft)?.check()?;
+        }
+        Ok(())
+    }
+
+    /// The configuration: whole, or not at all.
+    fn write(&self, text: &str) -> Result<(), Failure> {
+        let mut file = gguf::beside(&self.out)?;
+        let written = file.as_file_mut().write_all(text.as_bytes());
+        let failed =
+            |e| Failure::Running(format!("cannot write `{}`: {e}; it was printed instead", self.out.display()));
+        written.map_err(failed)?;
+        Ok(gguf::publish(file, &self.out)?)
+    }
+
     /// The best number of threads, and T(n) with it; kept for later runs.
-    fn measure(&self, target: &Path, registry: &Registry) -> Result<(usize, Vec<Duration>), Failure> {
-        let host = LlamaHost::load(&plain_setup(target, default_threads())?, registry)?;
+    fn measure(&self, target: &Path, bench: &Bench, registry: &Registry) -> Result<(usize, Vec<Duration>), Failure> {
+        let host = LlamaHost::load(&plain_setup(target, default_threads(), self.temperature)?, registry)?;
+        bench.check_prompts(&host)?;
         let text = self.text(&host)?;
         let mut best: Option<(usize, Vec<Duration>)> = None;
         for threads in thread_counts(default_threads()) {
@@ -104,7 +129,7 @@ impl Tune {
             }
         }
         let (threads, _) = best.ok_or_else(|| Failure::Running("no number of threads was measured".to_owned()))?;
-        let host = LlamaHost::load(&plain_setup(target, threads)?, registry)?;
+        let host = LlamaHost::load(&plain_setup(target, threads, self.temperature)?, registry)?;
         let options = ContextOptions { max_leaves: 1, ..host.context_options().clone() };
         let mut scorer = Scorer::new(Context::new(host.model().clone(), &options)?);
         let curve = cost_curve(&mut scorer, &text, LARGEST.min(text.len()), REPEATS)?;
@@ -129,7 +154,7 @@ impl Tune {
     }
 
     fn candidates(&self, target: &Path, registry: &Registry) -> Result<Vec<Candidate>, Failure> {
-        let host = LlamaHost::load(&plain_setup(target, default_threads())?, registry)?;
+        let host = LlamaHost::load(&plain_setup(target, default_threads(), self.temperature)?, registry)?;
         let found = host.companions();
         let candidate = |name: String, drafter: String| Candidate { name, drafter };
         let mut all = vec![
@@ -199,10 +224,11 @@ impl Candidate {
     }
 }
 
-fn plain_setup(target: &Path, threads: usize) -> Result<Setup, Failure> {
+fn plain_setup(target: &Path, threads: usize, temperature: f32) -> Result<Setup, Failure> {
     let mut config = Config::default();
     config.set("target.model", target.to_string_lossy().into_owned().into())?;
     config.set("target.threads", i64::try_from(threads).unwrap_or(1).into())?;
+    config.set("sampling.temperature", f64::from(temperature).into())?;
     config.set("drafter.kind", "none".into())?;
     Ok(config.setup()?)
 }

@@ -226,11 +226,18 @@ pub fn publish(temporary: NamedTempFile, path: &Path) -> Result<(), GgufError> {
     Ok(())
 }
 
-fn room_for(path: &Path, needs: u64) -> Result<(), GgufError> {
+/// Refuse to begin a file of `needs` bytes at `path` where it cannot be completed.
+pub fn room_for(path: &Path, needs: u64) -> Result<(), GgufError> {
     match fs4::available_space(folder(path)) {
         Ok(free) if free < needs => Err(GgufError::NoRoom { path: path.into(), needs, free }),
         _ => Ok(()), // unknown: the write will tell
     }
+}
+
+/// Whether the disk of `path` has hardly a byte left.
+#[cfg(feature = "llama")]
+pub fn is_full(path: &Path) -> bool {
+    fs4::available_space(folder(path)).is_ok_and(|free| free < 1 << 16)
 }
 
 fn folder(path: &Path) -> &Path {

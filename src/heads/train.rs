@@ -129,6 +129,19 @@ pub enum TrainError {
     States(#[from] std::io::Error),
 }
 
+/// The checkpoint at `path`, of whatever training. To be asked for before the hidden states, which take longest.
+///
+/// # Errors
+/// It cannot be read, or is no checkpoint.
+pub fn checkpoint(path: &Path) -> Result<GgufFile, TrainError> {
+    let file = GgufFile::open(path)?;
+    if file.architecture().is_none_or(|architecture| architecture != CHECKPOINT) {
+        return Err(TrainError::OtherTraining { path: path.into(), difference: "it is something else".into() });
+    }
+    file.check()?;
+    Ok(file)
+}
+
 /// A training: heads, what they are trained on, and how far it is.
 pub struct Training<'a> {
     samples: &'a Samples,
@@ -149,7 +162,7 @@ impl<'a> Training<'a> {
     /// # Errors
     /// An option is out of range, the samples are too few, or do not go with the matrix.
     pub fn new(samples: &'a Samples, output: Vec<f32>, options: Options) -> Result<Training<'a>, TrainError> {
-        let options = options.checked()?;
+        options.check()?;
         let n_embd = samples.n_embd();
         let n_vocab = output.len() / n_embd.max(1);
         if n_vocab == 0 || output.len() != n_vocab * n_embd {
@@ -184,11 +197,7 @@ impl<'a> Training<'a> {
     /// It cannot be read, or is one of another training.
     pub fn resume(&mut self, path: &Path) -> Result<(), TrainError> {
         let other = |difference: &str| TrainError::OtherTraining { path: path.into(), difference: difference.into() };
-        let file = GgufFile::open(path)?;
-        if file.architecture().is_none_or(|architecture| architecture != CHECKPOINT) {
-            return Err(other("it is something else"));
-        }
-        file.check()?;
+        let file = checkpoint(path)?;
         if file.u64(FINGERPRINT) != Some(self.fingerprint) {
             return Err(other("its options or its text differ"));
         }
@@ -367,7 +376,11 @@ impl<'a> Training<'a> {
 }
 
 impl Options {
-    fn checked(self) -> Result<Options, TrainError> {
+    /// Refuse what is out of range. Those that `prepare medusa` takes are named as it does.
+    ///
+    /// # Errors
+    /// An option is out of range.
+    pub fn check(&self) -> Result<(), TrainError> {
         let whole = |name: &str, n: usize, most: usize| match (1..=most).contains(&n) {
             true => Ok(()),
             false => Err(TrainError::Options(format!("{name} = {n} is out of range; it goes from 1 to {most}"))),
@@ -376,16 +389,15 @@ impl Options {
             true => Ok(()),
             false => Err(TrainError::Options(format!("{name} = {x} is out of range; it goes from {least} to {most}"))),
         };
-        whole("heads", self.heads, MAX_HEADS)?;
-        whole("blocks", self.blocks, MAX_BLOCKS)?;
-        whole("batch", self.batch, 1 << 16)?;
-        whole("judge_every", self.judge_every, usize::MAX)?;
-        real("epochs", self.epochs, 0.01, 1e4)?;
-        real("learning_rate", self.learning_rate, 1e-8, 1.0)?;
+        whole("--heads", self.heads, MAX_HEADS)?;
+        whole("--blocks", self.blocks, MAX_BLOCKS)?;
+        whole("--batch", self.batch, 1 << 16)?;
+        whole("--report-every", self.judge_every, 1_000_000)?;
+        real("--epochs", self.epochs, 0.01, 1e4)?;
+        real("--learning-rate", self.learning_rate, 1e-8, 1.0)?;
         real("warm_up", self.warm_up, 0.0, 1.0)?;
         real("weight_decay", self.weight_decay, 0.0, 1.0)?;
-        real("held_out", self.held_out, 0.001, 0.9)?;
-        Ok(self)
+        real("--held-out", self.held_out, 0.001, 0.9)
     }
 
     /// All of them, as numbers.
@@ -841,8 +853,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path());
         let says = |output, options| Training::new(&samples, output, options).err().unwrap().to_string();
-        assert!(says(output(), Options { heads: 0, ..options() }).contains("heads = 0 is out of range"));
-        assert!(says(output(), Options { learning_rate: f32::NAN, ..options() }).contains("learning_rate = NaN"));
+        assert!(says(output(), Options { heads: 0, ..options() }).contains("--heads = 0 is out of range"));
+        assert!(says(output(), Options { learning_rate: f32::NAN, ..options() }).contains("--learning-rate = NaN"));
         assert!(says(vec![0.0; D * V + 1], options()).contains("is not 24 wide"));
         assert!(says(vec![0.0; D * 2], options()).contains("is not among the target's 2"));
         assert!(says(output(), Options { heads: 64, held_out: 0.9, ..options() }).contains("too short"));

@@ -6,11 +6,12 @@
 //! differ elsewhere would share a draft model, which can cost speed and never changes the text.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use foretoken_drafter::{Derivation, DraftError};
 
-use super::gguf::GgufFile;
-use super::quantize::{quantize, Precision, Quantize};
+use super::gguf::{GgufError, GgufFile};
+use super::quantize::{quantize, tell, Precision, Quantize, QuantizeError};
 
 /// Where derived files are kept: `FORETOKEN_CACHE`, or else a folder in the user's cache.
 pub fn cache_folder() -> PathBuf {
@@ -20,7 +21,7 @@ pub fn cache_folder() -> PathBuf {
     }
 }
 
-/// The file that `what` makes of `target`; made now if it is not there.
+/// The file that `what` makes of `target`; made now if it is not there, or not whole.
 ///
 /// # Errors
 /// `what` makes no sense for this target, or llama.cpp or the disk refuses.
@@ -40,16 +41,43 @@ pub fn derived(target: &Path, what: &Derivation) -> Result<PathBuf, DraftError> 
         )));
     }
     let folder = cache_folder();
-    std::fs::create_dir_all(&folder)
-        .map_err(|e| DraftError::settings(format!("cannot make the cache folder {}: {e}", folder.display())))?;
+    std::fs::create_dir_all(&folder).map_err(|e| {
+        DraftError::settings(format!("cannot make the cache folder {}: {e}; {ANOTHER}", folder.display()))
+    })?;
     let path = folder.join(name(&file, target, precision, what.layers.as_deref())?);
     drop(file);
-    if !path.exists() {
-        let options = Quantize { precision, threads: 0, layers: what.layers.clone(), requantize: true };
-        quantize(target, &path, &options).map_err(DraftError::settings)?;
+    match GgufFile::open(&path).and_then(|made| made.check()) {
+        Ok(()) => return Ok(path),
+        Err(GgufError::Missing { .. }) => {}
+        Err(_) => tell(&format!("`{}` in the cache is damaged; it is made again", path.display())),
     }
+    sweep(&folder);
+    let options = Quantize { precision, threads: 0, layers: what.layers.clone(), requantize: true };
+    quantize(target, &path, &options).map_err(|e| match e {
+        QuantizeError::File(e) if e.failed_writing() => DraftError::failed(format!("{e}; {ANOTHER}")),
+        QuantizeError::File(GgufError::Write { .. }) => DraftError::settings(format!("{e}; {ANOTHER}")),
+        QuantizeError::Failed { .. } | QuantizeError::Cancelled { .. } => DraftError::failed(e),
+        e => DraftError::settings(e),
+    })?;
     Ok(path)
 }
+
+const ANOTHER: &str = "FORETOKEN_CACHE can name another cache folder";
+
+/// Remove what runs that were killed have begun. Whoever writes a file touches it all the time, so one that nobody has
+/// touched for a day is nobody's. That a file cannot be removed is no reason to fail.
+fn sweep(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_ours = name.to_str().is_some_and(|n| n.starts_with('.') && n.contains(".gguf.") && n.ends_with(".part"));
+        let touched = entry.metadata().and_then(|file| file.modified()).ok();
+        if is_ours && touched.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > DAY) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Pieces of the weights that a model is known by, and their size.
 pub const SAMPLES: u64 = 256;

@@ -7,16 +7,17 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foretoken_drafter::{DraftError, LanguageModel, NodeId, SeqId, Token};
+use foretoken_drafter::{DraftError, LanguageModel, NodeId, Scores, SeqId, Token, TokenTree};
 
 use super::context::{Context, ContextOptions};
 use super::gguf::GgufFile;
 use super::model::{LoadOptions, Model};
 use super::probe::{chain, cost_curve};
-use super::quantize::{can_keep_any_layers, quantize, Precision, Quantize};
+use super::quantize::{can_keep_any_layers, quantize, Precision, Quantize, QuantizeError};
 use super::scorer::Scorer;
 
 /// A set of layers that was tried.
@@ -44,6 +45,10 @@ pub struct Search<'a> {
     pub tries: usize,
     /// Threads for the CPU part.
     pub threads: usize,
+    /// Where the models that are tried are kept, one at a time.
+    pub folder: &'a Path,
+    /// Set when the user wants to cancel.
+    pub cancelled: &'a AtomicBool,
 }
 
 /// Tokens of the text that are compared, and how many in one pass.
@@ -56,7 +61,7 @@ impl Search<'_> {
     /// Try sets of layers, telling `tell` of each, and return all of them, the fastest first.
     ///
     /// # Errors
-    /// The text is too short, a set cannot be made, or a model failed.
+    /// The text is too short, a set cannot be made, a model failed, or the user cancelled.
     pub fn run(&self, tell: &mut dyn FnMut(&Tried)) -> Result<Vec<Tried>, DraftError> {
         let model = Model::load(self.target, &LoadOptions::default()).map_err(DraftError::settings)?;
         let file = GgufFile::open(self.target).map_err(DraftError::settings)?;
@@ -98,11 +103,16 @@ impl Search<'_> {
         if layers.is_empty() || !state.seen.insert(layers.clone()) {
             return Ok(());
         }
-        let folder = tempfile::tempdir().map_err(DraftError::failed)?;
+        let folder = tempfile::Builder::new().prefix(".search.").tempdir_in(self.folder);
+        let folder =
+            folder.map_err(|e| DraftError::settings(format!("cannot write in {}: {e}", self.folder.display())))?;
         let path = folder.path().join("exit.gguf");
         let options =
             Quantize { precision: Precision::Copy, threads: 0, layers: Some(layers.clone()), requantize: false };
-        quantize(self.target, &path, &options).map_err(DraftError::settings)?;
+        quantize(self.target, &path, &options).map_err(|e| match e {
+            QuantizeError::Cancelled { .. } => cancelled(),
+            e => DraftError::settings(e),
+        })?;
         let model = Model::load(&path, &LoadOptions::default()).map_err(DraftError::settings)?;
         let mut exit = self.open(model)?;
         let choices = self.choices(&mut exit)?;
@@ -114,15 +124,16 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn open(&self, model: Arc<Model>) -> Result<Scorer, DraftError> {
+    fn open(&self, model: Arc<Model>) -> Result<Cancellable<'_>, DraftError> {
         let n_ctx = model.n_ctx_train().clamp(2 * AT_ONCE, 4096);
         let threads = self.threads;
         let options = ContextOptions { n_ctx, max_nodes: AT_ONCE, max_leaves: 1, threads, ..ContextOptions::default() };
-        Ok(Scorer::new(Context::new(model, &options).map_err(DraftError::settings)?))
+        let model = Scorer::new(Context::new(model, &options).map_err(DraftError::settings)?);
+        Ok(Cancellable { model, cancelled: self.cancelled })
     }
 
     /// The model's first choice after every token of the text, read in windows that fit its context.
-    fn choices(&self, model: &mut Scorer) -> Result<Vec<usize>, DraftError> {
+    fn choices(&self, model: &mut dyn LanguageModel) -> Result<Vec<usize>, DraftError> {
         let text = &self.text[..self.text.len().min(COMPARED)];
         let window = model.n_ctx() / AT_ONCE * AT_ONCE;
         let mut choices = Vec::with_capacity(text.len());
@@ -138,6 +149,43 @@ impl Search<'_> {
         }
         Ok(choices)
     }
+}
+
+/// A model that refuses to go on when the user has cancelled.
+struct Cancellable<'a> {
+    model: Scorer,
+    cancelled: &'a AtomicBool,
+}
+
+impl LanguageModel for Cancellable<'_> {
+    fn score(
+        &mut self,
+        seq: SeqId,
+        context: &[Token],
+        tree: &TokenTree,
+        new: &[NodeId],
+    ) -> Result<Scores<'_>, DraftError> {
+        match self.cancelled.load(Ordering::Relaxed) {
+            true => Err(cancelled()),
+            false => self.model.score(seq, context, tree, new),
+        }
+    }
+
+    fn n_vocab(&self) -> usize {
+        self.model.n_vocab()
+    }
+
+    fn n_ctx(&self) -> usize {
+        self.model.n_ctx()
+    }
+
+    fn end(&mut self, seq: SeqId) {
+        self.model.end(seq);
+    }
+}
+
+fn cancelled() -> DraftError {
+    DraftError::failed("cancelled; nothing was written")
 }
 
 /// At most this many of the first-k sets.

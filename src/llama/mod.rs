@@ -15,6 +15,7 @@ mod drafts;
 pub mod exit;
 #[cfg(test)]
 mod gguf_tests;
+pub mod hangup;
 pub mod heads;
 pub mod hidden;
 pub mod host;

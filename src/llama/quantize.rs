@@ -1,15 +1,16 @@
 //! Deriving a smaller file from a model: another precision, or some of its layers only.
 //!
 //! llama.cpp's own call takes as long as it takes and cannot be stopped. So a program that has the hidden subcommand
-//! for it ([`use_child`]) runs it in a child process, which shows how far it is and which Ctrl-C ends; any other runs it
-//! in place. It never writes over its input, and a file appears under its name only when complete.
+//! for it ([`use_child`]) runs it in a child process, which shows how far it is, which Ctrl-C ends, and which ends with
+//! its parent; any other runs it in place. It never writes over its input, and a file appears under its name only when
+//! complete.
 
 use std::{
     ffi::CString,
     fmt, fs, io,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     str::FromStr,
     sync::atomic::{AtomicBool, Ordering},
     sync::mpsc,
@@ -85,10 +86,14 @@ pub struct Child {
     pub subcommand: &'static str,
     /// Set when the user wants to cancel.
     pub cancelled: &'static AtomicBool,
-    /// Called before the child starts.
+    /// Called before a file is made, and when that has ended.
     pub begin: fn(),
+    /// See [`begin`](Child::begin).
+    pub end: fn(),
     /// Told how many of how many tensors are done.
     pub progress: fn(&Path, usize, usize),
+    /// Told, in a line, what the user should know.
+    pub tell: fn(&str),
 }
 
 static CHILD: OnceLock<Child> = OnceLock::new();
@@ -99,8 +104,72 @@ pub fn use_child(child: Child) {
     let _ = CHILD.set(child);
 }
 
+/// Tell the user something, if a program has said how.
+pub(super) fn tell(line: &str) {
+    if let Some(child) = CHILD.get() {
+        (child.tell)(line);
+    }
+}
+
+/// Refuse what [`quantize`] would refuse, before any work.
+pub fn check(src: &Path, dst: &Path, options: &Quantize) -> Result<(), QuantizeError> {
+    let plan = plan(src, dst, options)?;
+    drop(gguf::beside(dst)?);
+    Ok(gguf::room_for(dst, plan.needs)?)
+}
+
 /// Write the model at `src` to `dst` as `options` say. Returns the size of the file made.
 pub fn quantize(src: &Path, dst: &Path, options: &Quantize) -> Result<u64, QuantizeError> {
+    let Plan { dropped, needs } = plan(src, dst, options)?;
+    let _making = Making::begin();
+    let temporary = gguf::beside(dst)?;
+    gguf::room_for(dst, needs)?;
+    let failed = |reason| QuantizeError::Failed { src: src.into(), dst: dst.into(), reason };
+    match CHILD.get() {
+        None => convert(src, temporary.path(), options, &dropped)?.map_err(|reason| full(dst, failed(reason)))?,
+        Some(child) => match in_child(child, src, temporary.path(), dst, options, &dropped) {
+            Ok(Ended::Done) => {}
+            Ok(Ended::Cancelled) => return Err(QuantizeError::Cancelled { dst: dst.into() }),
+            Ok(Ended::Failed(reason)) => return Err(full(dst, failed(reason))),
+            Err(e) => return Err(failed(format!("cannot start a child process: {e}"))),
+        },
+    }
+    let made = GgufFile::open(temporary.path()).and_then(|made| made.check().map(|()| made));
+    let made = made.map_err(|e| full(dst, e.into()))?;
+    let size = made.file_size();
+    drop(made); // a mapped file cannot be renamed everywhere
+    gguf::publish(temporary, dst)?;
+    Ok(size)
+}
+
+/// The program knows that a file is being made as long as this lives.
+struct Making;
+
+impl Making {
+    fn begin() -> Making {
+        if let Some(child) = CHILD.get() {
+            (child.begin)();
+        }
+        Making
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Some(child) = CHILD.get() {
+            (child.end)();
+        }
+    }
+}
+
+/// What is to be made.
+struct Plan {
+    dropped: Vec<i32>,
+    /// Bytes, about.
+    needs: u64,
+}
+
+fn plan(src: &Path, dst: &Path, options: &Quantize) -> Result<Plan, QuantizeError> {
     let file = GgufFile::open(src)?;
     file.check()?;
     if fs::canonicalize(dst).is_ok_and(|dst| fs::canonicalize(src).is_ok_and(|src| src == dst)) {
@@ -118,24 +187,28 @@ pub fn quantize(src: &Path, dst: &Path, options: &Quantize) -> Result<u64, Quant
         })?,
         None => Vec::new(),
     };
+    let needs = estimate(&file, options.precision, &dropped);
+    Ok(Plan { dropped, needs })
+}
 
-    let temporary = gguf::beside(dst)?;
-    let failed = |reason| QuantizeError::Failed { src: src.into(), dst: dst.into(), reason };
-    match CHILD.get() {
-        None => convert(src, temporary.path(), options, &dropped)?.map_err(failed)?,
-        Some(child) => match in_child(child, src, temporary.path(), dst, options, &dropped) {
-            Ok(Ended::Done) => {}
-            Ok(Ended::Cancelled) => return Err(QuantizeError::Cancelled { dst: dst.into() }),
-            Ok(Ended::Failed(reason)) => return Err(failed(reason)),
-            Err(e) => return Err(failed(format!("cannot start a child process: {e}"))),
-        },
+/// About how many bytes a copy takes: small tensors stay as they are.
+pub fn estimate(file: &GgufFile, precision: Precision, dropped: &[i32]) -> u64 {
+    let is_dropped = |name: &str| dropped.iter().any(|layer| name.starts_with(&format!("blk.{layer}.")));
+    let bytes = |tensor: &gguf::Tensor| match precision {
+        Precision::Copy => tensor.bytes,
+        _ if tensor.shape.len() < 2 || !tensor.name.ends_with("weight") => tensor.bytes,
+        _ => (tensor.elements() as f64 * precision.bits() / 8.0) as u64,
+    };
+    let header = file.file_size().saturating_sub(file.tensors().iter().map(|tensor| tensor.bytes).sum());
+    header + file.tensors().iter().filter(|tensor| !is_dropped(&tensor.name)).map(bytes).sum::<u64>()
+}
+
+/// llama.cpp does not say that the disk is full.
+fn full(dst: &Path, error: QuantizeError) -> QuantizeError {
+    match gguf::is_full(dst) {
+        true => GgufError::Full { path: dst.into() }.into(),
+        false => error,
     }
-    let made = GgufFile::open(temporary.path())?;
-    made.check()?;
-    let size = made.file_size();
-    drop(made); // a mapped file cannot be renamed everywhere
-    gguf::publish(temporary, dst)?;
-    Ok(size)
 }
 
 impl Precision {
@@ -313,8 +386,9 @@ fn in_child(
     command.arg(child.subcommand).arg(src).arg(temporary).arg(options.precision.name());
     command.args(["--threads", &options.threads.to_string(), "--dropped", &numbers]);
     command.args(options.requantize.then_some("--requantize"));
-    (child.begin)();
-    let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    // Its stdin closes when this process ends, however it ends; see [`end_with_parent`].
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let stdin = process.stdin.take();
     let (sender, lines) = mpsc::channel();
     if let Some(log) = process.stderr.take() {
         std::thread::spawn(move || {
@@ -330,17 +404,43 @@ fn in_child(
                 (None, Some(error)) => reason = error.to_owned(),
                 (None, None) => {}
             },
-            Err(mpsc::RecvTimeoutError::Timeout) if child.cancelled.load(Ordering::Relaxed) => process.kill()?,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
+        if child.cancelled.load(Ordering::Relaxed) {
+            process.kill()?;
+        }
     }
     let status = process.wait()?;
-    match (status.success(), child.cancelled.load(Ordering::Relaxed)) {
+    drop(stdin);
+    match (status.success(), child.cancelled.load(Ordering::Relaxed) || is_interrupt(status)) {
         (true, _) => Ok(Ended::Done),
         (false, true) => Ok(Ended::Cancelled),
         (false, false) => Ok(Ended::Failed(reason)),
     }
+}
+
+/// Ctrl-C on a terminal reaches the child too, and may end it before this process has heard of it.
+#[cfg(unix)]
+fn is_interrupt(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    status.signal().is_some_and(|signal| [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].contains(&signal))
+}
+
+#[cfg(not(unix))]
+fn is_interrupt(_: ExitStatus) -> bool {
+    false
+}
+
+/// For the child, before [`convert`]: if the parent ends, however it ends, remove the file begun at `dst` and end too.
+pub fn end_with_parent(dst: &Path) {
+    let dst = dst.to_owned();
+    std::thread::spawn(move || {
+        // Nothing is ever sent: this returns when the other side is closed.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        let _ = fs::remove_file(dst);
+        std::process::exit(2);
+    });
 }
 
 /// `[  12/  57] blk.1…`, as llama.cpp logs each tensor.

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::super::{note, output, Failure};
+use crate::cli::progress::interrupt;
 use crate::llama::context::default_threads;
 use crate::llama::exit::Search;
 use crate::llama::gguf::GgufFile;
 use crate::llama::memory::human;
 use crate::llama::model::{LoadOptions, Model};
-use crate::llama::quantize::{convert, quantize, Precision, Quantize};
+use crate::llama::quantize::{check, convert, end_with_parent, quantize, Precision, Quantize};
 
 #[derive(clap::Args)]
 pub struct Quantized {
@@ -88,12 +89,18 @@ impl EarlyExit {
     }
 
     fn best_layers(&self) -> Result<Vec<u32>, Failure> {
+        let cancelled = interrupt();
         let path = self.text.clone().unwrap_or_default();
         let text = std::fs::read_to_string(&path)
             .map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))?;
+        // Before the search what would be refused after it; one layer is the least that can come out.
+        let precision = self.precision.parse::<Precision>()?;
+        let least = Quantize { precision, threads: 0, layers: Some(vec![0]), requantize: false };
+        check(&self.target, &self.out, &least)?;
         let text = Model::load(&self.target, &LoadOptions::default())?.tokenise(&text, true)?;
-        let search =
-            Search { target: &self.target, text: &text, tries: self.tries as usize, threads: default_threads() };
+        let folder = self.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let (target, tries, threads) = (&self.target, self.tries as usize, default_threads());
+        let search = Search { target, text: &text, tries, threads, folder, cancelled };
         note("layers                    agreement  cost/token  predicted speed");
         let tried = search.run(&mut |t| {
             let layers = t.layers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
@@ -137,6 +144,7 @@ impl Convert {
         let dropped = numbers.map(str::parse).collect::<Result<Vec<i32>, _>>().map_err(|e| input(&e))?;
         let options = Quantize { precision, threads: self.threads, layers: None, requantize: self.requantize };
         crate::llama::show_log(true);
+        end_with_parent(&self.into);
         convert(&self.from, &self.into, &options, &dropped).map_err(|e| input(&e))?.map_err(Failure::Running)
     }
 }

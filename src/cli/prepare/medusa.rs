@@ -8,10 +8,10 @@ use super::{note, output, Failure};
 use crate::cli::progress::interrupt;
 use crate::cli::run::utf8;
 use crate::config::MAX_THREADS;
-use crate::gguf::{self, GgufFile};
+use crate::gguf::{self, GgufError, GgufFile};
 use crate::heads::import::{import, ImportError, Target};
 use crate::heads::samples::{documents, Collecting, Samples};
-use crate::heads::train::{Options, Progress, Score, TrainError, Training};
+use crate::heads::train::{checkpoint, Options, Progress, Score, TrainError, Training};
 use crate::llama::context::default_threads;
 use crate::llama::hidden::{output_matrix, Collector};
 use crate::llama::memory::human;
@@ -72,6 +72,10 @@ impl MedusaArguments {
         drop(gguf::beside(&self.out).map_err(TrainError::from)?);
         let sources = [Some(&self.target), self.text.as_ref(), self.import.as_ref()];
         output::spares(&self.out, sources.into_iter().flatten().map(PathBuf::as_path))?;
+        if self.import.is_none() {
+            self.options().check()?;
+            self.check_resume()?;
+        }
         let model = Model::load(&self.target, &LoadOptions::default())?;
         let target = Target {
             name: name(&self.target),
@@ -83,6 +87,33 @@ impl MedusaArguments {
             (Some(checkpoint), _) => self.import(checkpoint, &target),
             (None, Some(text)) => self.train(text, &model, &target),
             (None, None) => Err(Failure::Input("give --text to train on, or --import".to_owned())),
+        }
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            heads: self.heads,
+            blocks: self.blocks,
+            own_output: self.own_output,
+            epochs: self.epochs,
+            batch: self.batch,
+            learning_rate: self.learning_rate,
+            held_out: self.held_out,
+            judge_every: self.report_every,
+            seed: self.seed,
+            ..Options::default()
+        }
+    }
+
+    fn check_resume(&self) -> Result<(), Failure> {
+        let path = checkpoint_of(&self.out);
+        match self.resume.then(|| checkpoint(&path)) {
+            Some(Err(TrainError::File(GgufError::Missing { .. }))) => Err(Failure::Input(format!(
+                "--resume: there is no checkpoint `{}`; leave out --resume to start afresh",
+                path.display()
+            ))),
+            Some(Err(error)) => Err(error.into()),
+            Some(Ok(_)) | None => Ok(()),
         }
     }
 
@@ -104,20 +135,8 @@ impl MedusaArguments {
         let Some(samples) = self.collect(text, model, target.n_embd, cancel)? else {
             return Err(Failure::Running("stopped before the training began; nothing was written".to_owned()));
         };
-        let options = Options {
-            heads: self.heads,
-            blocks: self.blocks,
-            own_output: self.own_output,
-            epochs: self.epochs,
-            batch: self.batch,
-            learning_rate: self.learning_rate,
-            held_out: self.held_out,
-            judge_every: self.report_every,
-            seed: self.seed,
-            ..Options::default()
-        };
         let checkpoint = checkpoint_of(&self.out);
-        let mut training = Training::new(&samples, output_matrix(model)?, options)?;
+        let mut training = Training::new(&samples, output_matrix(model)?, self.options())?;
         if self.resume {
             training.resume(&checkpoint)?;
         }
