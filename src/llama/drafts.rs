@@ -9,7 +9,7 @@ use super::beside::{best_first, draft_models, heads};
 use super::context::ContextOptions;
 use super::gguf::GgufFile;
 use super::memory::{Dimensions, Need};
-use super::quantize::Precision;
+use super::quantize::{estimate, Precision};
 use crate::config::Setup;
 
 /// Bytes of all models and heads that the drafter of `setup` and its parts will open.
@@ -72,16 +72,10 @@ impl Drafts<'_> {
         };
         let kept = kept.min(target.layers);
         let usual = if kind == "quantized" { "q4_0" } else { "copy" };
-        let precision = settings.get("type").and_then(toml::Value::as_str).unwrap_or(usual).parse::<Precision>();
-        let bits_now = 8.0 * target.file as f64 / self.target.parameters().max(1) as f64;
-        let smaller = match precision.map(Precision::bits) {
-            Ok(bits) if bits > 0.0 => bits / bits_now.max(1e-9),
-            _ => 1.0,
-        };
-        let tensors = self.target.tensors().iter();
-        let in_layers: u64 = tensors.filter(|t| t.name.starts_with("blk.")).map(|t| t.bytes).sum();
-        let left_out = in_layers as f64 * (target.layers - kept) as f64 / target.layers.max(1) as f64;
-        let file = ((target.file as f64 - left_out).max(0.0) * smaller) as u64;
+        let precision = settings.get("type").and_then(toml::Value::as_str).unwrap_or(usual).parse();
+        // Which layers go matters little: they are nearly of a size.
+        let dropped: Vec<i32> = (kept..target.layers).map(|layer| layer as i32).collect();
+        let file = estimate(self.target, precision.unwrap_or(Precision::Copy), &dropped);
         Need::of(&Dimensions { file, layers: kept, ..target }, self.options).total()
     }
 }
