@@ -37,6 +37,9 @@ impl GgufFile {
     /// Read the header of the file at `path`. It may still be unfit to load: see [`GgufFile::check`].
     pub fn open(path: &Path) -> Result<GgufFile, GgufError> {
         let path = path.to_path_buf();
+        if path.as_os_str().is_empty() {
+            return Err(GgufError::Unnamed);
+        }
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => GgufError::Missing { path: path.clone() },
             _ => GgufError::Read { path: path.clone(), source },
@@ -378,6 +381,8 @@ impl<'a> Array<'a> {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum GgufError {
+    #[error("the name of a model file is empty; name a .gguf file")]
+    Unnamed,
     #[error("`{}` does not exist; check the path", path.display())]
     Missing { path: PathBuf },
     #[error("`{}` is a directory; name the .gguf file in it", path.display())]

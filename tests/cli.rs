@@ -317,6 +317,7 @@ fn a_pipe_is_not_replaced_by_a_file() {
     use std::os::unix::fs::FileTypeExt;
     let folder = broken_files();
     let pipe = folder.path().join("pipe");
+    std::fs::write(folder.path().join("prompt.txt"), PROMPT).unwrap();
     if !Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
         return;
     }
@@ -327,6 +328,9 @@ fn a_pipe_is_not_replaced_by_a_file() {
         "prepare widen --target tiny.gguf --dim 128 --ffn 384 --out pipe",
         "prepare widen --target heads.gguf --dim 512 --out pipe",
         "prepare medusa --target tiny.gguf --text long.txt --out pipe",
+        "bench config.toml --prompts prompt.txt -n 1 --csv pipe",
+        "bench config.toml --prompts prompt.txt -n 1 --html pipe",
+        "bench config.toml --prompts prompt.txt -n 1 --raw pipe",
     ] {
         let run = foretoken(folder.path(), &args.split(' ').collect::<Vec<_>>());
         assert!(run.refuses().contains("cannot write `pipe`: it is a device, a pipe or a socket"), "{run:?}");

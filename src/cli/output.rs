@@ -40,6 +40,17 @@ pub fn can_be_made(out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuse `out` if it is there and no regular file: what is written in place must be one that can be made shorter.
+pub fn is_no_device(out: &Path) -> Result<(), Failure> {
+    match std::fs::metadata(out) {
+        Ok(there) if !there.is_file() && !there.is_dir() => Err(Failure::Input(format!(
+            "cannot write `{}`: it is a device, a pipe or a socket; name a regular file",
+            out.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn same_file(a: &Path, b: &Path) -> bool {
     std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).is_ok_and(|b| a == b))
 }
