@@ -270,6 +270,9 @@ impl Config {
 }
 
 fn target(t: &TargetTable, base: &Path) -> Result<TargetSetup, String> {
+    if t.model.as_os_str().is_empty() {
+        return Err("target.model is empty; name a GGUF file".to_owned());
+    }
     within("target.context", t.context, 1, 16 * 1024 * 1024)?;
     within("target.threads", t.threads, 1, MAX_THREADS)?;
     let kv_type = match &t.kv_type {
@@ -448,6 +451,7 @@ mod tests {
     fn wrong_input_names_the_culprit_and_the_way_out() {
         let cases = [
             ("", "no target"),
+            ("[target]\nmodel = ''", "target.model is empty; name a GGUF file"),
             ("[target]\nmodle = 'a'", "unknown key `modle`; did you mean `model`?"),
             ("[taget]\nmodel = 'a'", "unknown key `taget`; did you mean `target`?"),
             ("[target]\nthreads = 1", "`model` is missing in `target`"),

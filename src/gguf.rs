@@ -22,7 +22,7 @@ mod writer;
 #[cfg(feature = "train")]
 pub(crate) use writer::beside;
 #[cfg(feature = "llama")]
-pub(crate) use writer::{is_full, publish, room_for};
+pub(crate) use writer::{is_full, publish, room_for, write_error};
 pub use writer::{Field, GgufWriter};
 
 /// A GGUF file whose header has been read. The tensors' data stay on disk until asked for.
@@ -37,6 +37,9 @@ impl GgufFile {
     /// Read the header of the file at `path`. It may still be unfit to load: see [`GgufFile::check`].
     pub fn open(path: &Path) -> Result<GgufFile, GgufError> {
         let path = path.to_path_buf();
+        if path.as_os_str().is_empty() {
+            return Err(GgufError::Unnamed);
+        }
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => GgufError::Missing { path: path.clone() },
             _ => GgufError::Read { path: path.clone(), source },
@@ -378,6 +381,8 @@ impl<'a> Array<'a> {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum GgufError {
+    #[error("the name of a model file is empty; name a .gguf file")]
+    Unnamed,
     #[error("`{}` does not exist; check the path", path.display())]
     Missing { path: PathBuf },
     #[error("`{}` is a directory; name the .gguf file in it", path.display())]
@@ -404,6 +409,20 @@ pub enum GgufError {
     Full { path: PathBuf },
     #[error("cannot write `{}`: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
+}
+
+impl GgufError {
+    /// Whether the disk is to blame, and neither a file nor a path that somebody named.
+    pub fn failed_writing(&self) -> bool {
+        use io::ErrorKind::*;
+        match self {
+            GgufError::NoRoom { .. } | GgufError::Full { .. } => true,
+            GgufError::Write { source, .. } => {
+                !matches!(source.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem | InvalidInput)
+            }
+            _ => false,
+        }
+    }
 }
 
 fn push_text(out: &mut Vec<u8>, text: &[u8]) {
@@ -450,6 +469,17 @@ enum Flaw {
     Foreign(&'static str),
     Version(u32),
     Damaged(String),
+}
+
+/// As the end of a sentence about the file that has it.
+impl From<Flaw> for Box<dyn std::error::Error + Send + Sync> {
+    fn from(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Foreign(looks_like) => format!("it would be {looks_like}").into(),
+            Flaw::Version(version) => format!("it would be GGUF version {version}").into(),
+            Flaw::Damaged(flaw) => format!("it would be damaged: {flaw}").into(),
+        }
+    }
 }
 
 fn damaged<T>(flaw: impl Into<String>) -> Result<T, Flaw> {

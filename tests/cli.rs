@@ -302,6 +302,52 @@ fn gpu_layers_without_a_gpu_backend_are_said_to_be_ignored() {
 }
 
 #[test]
+fn only_a_wish_for_a_gpu_is_said_to_be_ignored() {
+    if GPU {
+        return;
+    }
+    let notes = |settings: &[&str]| run_with(Path::new("configs/model.toml"), settings).err;
+    assert!(!notes(&["--set", "drafter.gpu_layers=0", "-n", "2"]).contains("is ignored"));
+    assert!(notes(&["--set", "drafter.gpu_layers=9", "-n", "2"]).contains("is ignored"));
+    let named = notes(&["--set", "drafter.model=gpu_layers/draft.gguf", "-n", "2"]);
+    assert!(named.contains("does not exist") && !named.contains("is ignored"), "{named}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_pipe_is_not_replaced_by_a_file() {
+    use std::os::unix::fs::FileTypeExt;
+    let folder = broken_files();
+    let pipe = folder.path().join("pipe");
+    std::fs::write(folder.path().join("prompt.txt"), PROMPT).unwrap();
+    if !Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
+        return;
+    }
+    for args in [
+        "prepare ngram --target tiny.gguf --text long.txt --out pipe",
+        "prepare quantized --target draft.gguf --out pipe",
+        "prepare early-exit --target draft.gguf --layers 1 --out pipe",
+        "prepare widen --target tiny.gguf --dim 128 --ffn 384 --out pipe",
+        "prepare widen --target heads.gguf --dim 512 --out pipe",
+        "prepare medusa --target tiny.gguf --text long.txt --out pipe",
+        "bench config.toml --prompts prompt.txt -n 1 --csv pipe",
+        "bench config.toml --prompts prompt.txt -n 1 --html pipe",
+        "bench config.toml --prompts prompt.txt -n 1 --raw pipe",
+    ] {
+        let run = foretoken(folder.path(), &args.split(' ').collect::<Vec<_>>());
+        assert!(run.refuses().contains("cannot write `pipe`: it is a device, a pipe or a socket"), "{run:?}");
+        assert!(std::fs::metadata(&pipe).unwrap().file_type().is_fifo(), "{run:?}");
+    }
+}
+
+#[test]
+fn heads_are_inspected_as_what_they_are() {
+    let seen = foretoken(repository(), &["inspect", "models/heads.gguf"]).succeeds().out.clone();
+    assert!(seen.contains("Medusa heads: no model") && seen.contains("width          256"), "{seen}");
+    assert!(seen.contains("medusa     with heads = \"models/heads.gguf\"") && !seen.contains("ngram"), "{seen}");
+}
+
+#[test]
 fn a_closed_stdout_ends_it_silently() {
     let mut child = spawn(repository(), &["run", "-c", "configs/none.toml", "--set", "target.threads=1", "-p", PROMPT]);
     let mut out = child.stdout.take().unwrap();
@@ -507,7 +553,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 fn broken_files() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    for name in ["target.gguf", "draft.gguf", "tiny.gguf"] {
+    for name in ["target.gguf", "draft.gguf", "tiny.gguf", "heads.gguf"] {
         std::fs::copy(bundled(name), at(name)).unwrap();
     }
     std::fs::write(at("config.toml"), CONFIG).unwrap();
@@ -517,6 +563,7 @@ fn broken_files() -> TempDir {
     std::fs::write(at("zip.gguf"), b"PK\x03\x04\x14\0\0\0\x08\0and so on").unwrap();
     let header = br#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     let safetensors = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
+    std::fs::write(at("cut.safetensors"), &safetensors[..safetensors.len() - 1]).unwrap();
     std::fs::write(at("safetensors.gguf"), safetensors).unwrap();
     std::fs::write(at("not-utf8.txt"), b"abc\xff").unwrap();
     std::fs::write(at("long.txt"), "There was a cat. ".repeat(600)).unwrap();

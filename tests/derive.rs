@@ -67,7 +67,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         (&["--drafter", "quantized", "--set", "drafter.type=q4_9"], "unknown precision `q4_9`"),
         (&["--drafter", "quantized", "--set", "drafter.type=f16"], "16.1 bits per weight already"),
         (&["--drafter", "quantized", "--set", "drafter.tipe=q4_0"], "did you mean `type`?"),
-        (&["--drafter", "early_exit", "--set", "drafter.layers=0"], "name each layer once"),
+        (&["--drafter", "early_exit", "--set", "drafter.layers=0"], "layers = 0 is out of range"),
         (&["--drafter", "early_exit", "--set", "drafter.layers=6"], "6 of the target's 6 layers"),
         (&["--drafter", "early_exit", "--set", "drafter.keep=[0, 9]"], "from 0 to 5"),
         (&["--drafter", "early_exit", "--set", "drafter.keep=[2, 1]"], "ascending"),

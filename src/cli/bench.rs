@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::run::Overrides;
-use super::{note, progress, Failure};
+use super::{note, output, progress, Failure};
 use crate::config::Setup;
-use crate::llama::host::{warnings, LlamaHost};
+use crate::llama::host::{warnings_of, LlamaHost};
 use crate::machine::{self, Memory};
 use crate::page::Report;
 use crate::prompts::{self, Prompt};
@@ -47,7 +47,7 @@ pub struct Bench {
     #[arg(long, value_name = "N")]
     prompts_per_kind: Option<usize>,
     /// How often to run everything.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=MAX_REPEATS))]
     repeats: u32,
     /// Tokens to generate after each prompt.
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 128, value_parser = at_least_one)]
@@ -92,6 +92,9 @@ pub struct Bench {
     html: Option<PathBuf>,
 }
 
+/// All runs are in memory at the end.
+const MAX_REPEATS: i64 = 100_000;
+
 impl Bench {
     /// Configurations on the first prompts of each kind, with settings of `tune`'s choosing.
     pub fn of(prompts: Vec<PathBuf>, per_kind: usize, max_tokens: u32, temperature: f32) -> Bench {
@@ -115,8 +118,17 @@ impl Bench {
     }
 
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
+        let setups = self.setups()?;
+        let targets = setups.iter().map(|setup| &setup.target.model);
+        let others = self.configs.iter().chain(&self.prompts).chain(&self.raw).chain(targets).map(PathBuf::as_path);
+        if let Some(csv) = &self.csv {
+            output::spares_models(csv, others.clone())?;
+        }
+        if let Some(html) = &self.html {
+            output::spares_models(html, others.chain(self.csv.as_deref()))?;
+        }
         let csv = self.csv.as_deref().map(Csv::open).transpose()?;
-        self.html.as_deref().map_or(Ok(()), super::page::check)?;
+        self.html.as_deref().map_or(Ok(()), output::can_be_made)?;
         let done = self.compare(registry)?;
         let report = json::report(&done, self.repeats);
         if let Some(csv) = csv {
@@ -147,12 +159,12 @@ impl Bench {
     }
 
     fn compare(&self, registry: &Registry) -> Result<Done, Failure> {
-        let setups: Vec<Setup> = self.configs.iter().map(|c| self.setup(c)).collect::<Result<_, _>>()?;
+        let setups = self.setups()?;
         self.check_alike(&setups)?;
         self.check_synthetic(&setups)?;
         let prompts = self.read_prompts()?;
         let setup = roomiest(&setups);
-        for warning in warnings(&setup)? {
+        for warning in warnings_of(&setup, &setups)? {
             note(format!("warning: {warning}"));
         }
         let mut host = LlamaHost::load(&setup, registry)?;
@@ -190,6 +202,10 @@ impl Bench {
         let of = |(method, (file, setup)): (&Method, (&PathBuf, &Setup))| Config::of(method, file, setup);
         let configured = methods.iter().skip(1).zip(self.configs.iter().zip(setups).cycle()).map(of);
         std::iter::once(Config::plain(&methods[0].name)).chain(configured).collect()
+    }
+
+    fn setups(&self) -> Result<Vec<Setup>, Failure> {
+        self.configs.iter().map(|config| self.setup(config)).collect()
     }
 
     fn setup(&self, config: &Path) -> Result<Setup, Failure> {

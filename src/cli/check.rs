@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::run::utf8;
 use super::Failure;
 use crate::config::Config;
 use crate::llama::host::LlamaHost;
@@ -105,7 +106,8 @@ impl Check {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))
+    let bytes = std::fs::read(path).map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))?;
+    utf8(bytes, &path.display().to_string())
 }
 
 const SAMPLE: &str = "Once upon a time there was a small town by the sea. Every morning the fishermen went out in \

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::Failure;
-use crate::heads::HeadsFile;
+use crate::heads::{Description, HeadsError, HeadsFile};
 use crate::llama::beside::{self, Beside};
 use crate::llama::gguf::GgufFile;
 use crate::llama::memory::human;
@@ -21,6 +21,11 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
+        match HeadsFile::open(&self.file) {
+            Ok(heads) => return describe_heads(&heads),
+            Err(HeadsError::Foreign { .. } | HeadsError::File(_)) => {} // something else, or it says so below
+            Err(error) => return Err(error.into()),
+        }
         let file = GgufFile::open(&self.file).map_err(LlamaError::from)?;
         file.check().map_err(LlamaError::from)?;
         let mut out = std::io::stdout().lock();
@@ -78,6 +83,23 @@ impl Inspect {
     }
 }
 
+/// Heads are no model: what they are, and who uses them.
+fn describe_heads(heads: &HeadsFile) -> Result<(), Failure> {
+    let Description { sizes, target, .. } = heads.description();
+    let mut out = std::io::stdout().lock();
+    let mut line = |name: &str, value: String| writeln!(out, "{name:<14} {value}");
+    line("file", format!("{}, Medusa heads: no model, but a part of one", human(heads.file_size())))?;
+    line("for", format!("{target}, or another of that width and vocabulary"))?;
+    let outputs = if sizes.own_output { "each with an output matrix of its own" } else { "with the target's output" };
+    line("heads", format!("{} of {} blocks, {outputs}", sizes.heads, sizes.blocks))?;
+    line("width", sizes.n_embd.to_string())?;
+    line("vocabulary", format!("{} tokens", sizes.n_vocab))?;
+    writeln!(out, "\ndrafters that use it:")?;
+    writeln!(out, "  {:<10} with heads = \"{}\"", "medusa", heads.path().display())?;
+    writeln!(out, "  {:<10} where no draft model is named or lies beside the target", "auto")?;
+    Ok(())
+}
+
 /// Smaller models of the same vocabulary in the same folder.
 fn draft_models(target: &GgufFile) -> Vec<String> {
     let name = |found: Beside| {
@@ -89,11 +111,7 @@ fn draft_models(target: &GgufFile) -> Vec<String> {
 
 /// Heads for this model in the same folder.
 fn heads(target: &GgufFile) -> Vec<String> {
-    let width = target.network("embedding_length").unwrap_or(0) as usize;
-    let tokens = vocabulary(target).map_or(0, |v| v.len());
-    let fits = |path: &PathBuf| HeadsFile::open(path).is_ok_and(|heads| heads.check(width, tokens, 0).is_ok());
-    let paths = beside::models_in(target.path()).map(|file| file.path().to_owned()).filter(fits);
-    paths.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
+    beside::heads(target).filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
 }
 
 fn vocabulary(file: &GgufFile) -> Option<Vec<&[u8]>> {

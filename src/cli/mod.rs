@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod inspect;
 mod list;
+mod output;
 mod page;
 mod prepare;
 mod progress;
@@ -22,6 +23,10 @@ use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
 use crate::engine::EngineError;
+use crate::gguf::GgufError;
+use crate::heads::HeadsError;
+use crate::llama::quantize::QuantizeError;
+use crate::llama::widen::WidenError;
 use crate::llama::LlamaError;
 use crate::registry::Registry;
 use foretoken_drafter::DraftError;
@@ -132,6 +137,44 @@ impl From<DraftError> for Failure {
     }
 }
 
+/// A disk that is full or broken fails a run; a path where no file can be is wrong input.
+impl From<GgufError> for Failure {
+    fn from(error: GgufError) -> Failure {
+        match error.failed_writing() {
+            true => Failure::Running(error.to_string()),
+            false => Failure::Input(error.to_string()),
+        }
+    }
+}
+
+impl From<HeadsError> for Failure {
+    fn from(error: HeadsError) -> Failure {
+        match error {
+            HeadsError::File(error) => error.into(),
+            _ => Failure::Input(error.to_string()),
+        }
+    }
+}
+
+impl From<QuantizeError> for Failure {
+    fn from(error: QuantizeError) -> Failure {
+        match error {
+            QuantizeError::File(error) => error.into(),
+            QuantizeError::Failed { .. } | QuantizeError::Cancelled { .. } => Failure::Running(error.to_string()),
+            _ => Failure::Input(error.to_string()),
+        }
+    }
+}
+
+impl From<WidenError> for Failure {
+    fn from(error: WidenError) -> Failure {
+        match error {
+            WidenError::File(error) => error.into(),
+            _ => Failure::Input(error.to_string()),
+        }
+    }
+}
+
 impl From<LlamaError> for Failure {
     fn from(error: LlamaError) -> Failure {
         match error {
@@ -157,5 +200,40 @@ impl From<std::io::Error> for Failure {
             std::io::ErrorKind::BrokenPipe => Failure::ClosedStdout,
             _ => Failure::Running(format!("cannot write the output: {error}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::heads::import::ImportError;
+
+    #[test]
+    fn a_cause_has_one_exit_code_whoever_met_it() {
+        let path = || PathBuf::from("a.gguf");
+        let full = || GgufError::Full { path: path() };
+        let no_room = GgufError::NoRoom { path: path(), needs: 2, free: 1 };
+        let broken = GgufError::Write { path: path(), source: Error::other("input/output error") };
+        let running: [Failure; 7] = [
+            full().into(),
+            no_room.into(),
+            broken.into(),
+            QuantizeError::File(full()).into(),
+            QuantizeError::Cancelled { dst: path() }.into(),
+            WidenError::File(full()).into(),
+            ImportError::Heads(HeadsError::File(full())).into(),
+        ];
+        assert!(running.iter().all(|failure| matches!(failure, Failure::Running(_))), "{running:?}");
+        let write = |kind: ErrorKind| GgufError::Write { path: path(), source: kind.into() };
+        let input: [Failure; 4] = [
+            write(ErrorKind::NotFound).into(),
+            QuantizeError::File(write(ErrorKind::PermissionDenied)).into(),
+            GgufError::Missing { path: path() }.into(),
+            WidenError::SameFile { path: path() }.into(),
+        ];
+        assert!(input.iter().all(|failure| matches!(failure, Failure::Input(_))), "{input:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::Failure;
+use super::{output, Failure};
 use crate::gguf;
 use crate::page::{page, Report};
 
@@ -23,24 +23,16 @@ pub struct Page {
 
 impl Page {
     pub fn execute(&self) -> Result<(), Failure> {
+        output::spares_models(&self.out, self.reports.iter().map(PathBuf::as_path))?;
         let reports: Result<Vec<Report>, _> = self.reports.iter().map(|path| Report::read(path)).collect();
         write(&reports.map_err(|e| Failure::Input(e.to_string()))?, &self.out)
     }
 }
 
-/// Refuse, before the work, a `path` at which [`write`] could write no page.
-pub fn check(path: &Path) -> Result<(), Failure> {
-    if path.is_dir() {
-        return Err(Failure::Input(format!("`{}` is a directory; name the page to write in it", path.display())));
-    }
-    gguf::beside(path).map(drop).map_err(|e| Failure::Input(e.to_string()))
-}
-
 /// The page of `reports` at `path`: whole, or not at all.
 pub fn write(reports: &[Report], path: &Path) -> Result<(), Failure> {
-    check(path)?;
-    let mut file = gguf::beside(path).map_err(|e| Failure::Input(e.to_string()))?;
-    let failed = |e: std::io::Error| Failure::Input(format!("cannot write `{}`: {e}", path.display()));
-    file.write_all(page(reports).as_bytes()).map_err(failed)?;
-    gguf::publish(file, path).map_err(|e| Failure::Input(e.to_string()))
+    output::can_be_made(path)?;
+    let mut file = gguf::beside(path)?;
+    file.write_all(page(reports).as_bytes()).map_err(|source| gguf::write_error(path, source))?;
+    Ok(gguf::publish(file, path)?)
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{note, Failure};
+use super::{note, output, Failure};
 use crate::heads::format::widen as widen_heads;
 use crate::llama::memory::human;
 use crate::llama::widen::{widen, Widen};
@@ -82,21 +82,21 @@ impl Prepare {
 
 impl WidenArguments {
     fn execute(&self) -> Result<(), Failure> {
+        output::spares(&self.out, [self.target.as_path()])?;
         if let (None, Some(dim), None) = (self.params, self.dim, self.ffn) {
-            let size = widen_heads(&self.target, dim as usize, &self.out).map_err(|e| Failure::Input(e.to_string()))?;
+            let size = widen_heads(&self.target, dim as usize, &self.out)?;
             note(format!("{}: heads of width {dim}, {}", self.out.display(), human(size)));
             return Ok(());
         }
-        let input = |e: crate::llama::widen::WidenError| Failure::Input(e.to_string());
         let options = match (self.params, self.dim, self.ffn) {
             (Some(n), ..) => {
-                let chosen = Widen::for_parameters(&self.target, n).map_err(input)?;
+                let chosen = Widen::for_parameters(&self.target, n)?;
                 Widen { kv_heads: self.kv_heads.or(chosen.kv_heads), seed: self.seed, ..chosen }
             }
             (None, Some(dim), Some(ffn)) => Widen { dim, ffn, kv_heads: self.kv_heads, seed: self.seed },
             _ => return Err(Failure::Input("give --params, or --dim and --ffn".to_owned())),
         };
-        widen(&self.target, &self.out, &options, &mut |_| {}).map_err(input)?;
+        widen(&self.target, &self.out, &options, &mut |_| {})?;
         let size = std::fs::metadata(&self.out).map_or(0, |m| m.len());
         note(format!("{}: width {}, feed-forward {}, {}", self.out.display(), options.dim, options.ffn, human(size)));
         Ok(())

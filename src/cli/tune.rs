@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::bench::Bench;
-use super::{note, Failure};
+use super::{note, output, Failure};
 use crate::config::{Config, Setup};
 use crate::control::Control;
 use crate::gguf;
@@ -94,24 +94,23 @@ impl Tune {
 
     /// Refuse, before anything is measured, what would be refused afterwards.
     fn check(&self) -> Result<(), Failure> {
-        if self.out.is_dir() {
-            let out = self.out.display();
-            return Err(Failure::Input(format!("`{out}` is a directory; name the configuration to write in it")));
-        }
-        let input = |e: gguf::GgufError| Failure::Input(e.to_string());
+        let sources = [&self.target].into_iter().chain(&self.draft).chain(&self.prompts);
+        output::spares_models(&self.out, sources.map(PathBuf::as_path))?;
+        output::can_be_made(&self.out)?;
         for draft in &self.draft {
-            gguf::GgufFile::open(draft).and_then(|file| file.check()).map_err(input)?;
+            gguf::GgufFile::open(draft)?.check()?;
         }
-        gguf::beside(&self.out).map(drop).map_err(input)
+        Ok(())
     }
 
     /// The configuration: whole, or not at all.
     fn write(&self, text: &str) -> Result<(), Failure> {
-        let mut file = gguf::beside(&self.out).map_err(|e| Failure::Input(e.to_string()))?;
+        let mut file = gguf::beside(&self.out)?;
         let written = file.as_file_mut().write_all(text.as_bytes());
-        let failed = |e| Failure::Input(format!("cannot write `{}`: {e}; it was printed instead", self.out.display()));
+        let failed =
+            |e| Failure::Running(format!("cannot write `{}`: {e}; it was printed instead", self.out.display()));
         written.map_err(failed)?;
-        gguf::publish(file, &self.out).map_err(|e| Failure::Input(e.to_string()))
+        Ok(gguf::publish(file, &self.out)?)
     }
 
     /// The best number of threads, and T(n) with it; kept for later runs.

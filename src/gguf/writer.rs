@@ -59,8 +59,8 @@ impl GgufWriter {
     ) -> Result<u64, GgufError> {
         let failed = |source| write_error(path, source);
         let header = self.header();
-        let parsed = Header::parse(&header)
-            .map_err(|flaw| failed(io::Error::new(io::ErrorKind::InvalidInput, format!("bad header: {flaw:?}"))))?;
+        let parsed =
+            Header::parse(&header).map_err(|flaw| failed(io::Error::new(io::ErrorKind::InvalidInput, flaw)))?;
         let size = parsed.data_offset + self.tensors.last().map_or(0, |t| t.offset + pad(t.bytes, ALIGNMENT));
         room_for(path, size)?;
 
@@ -196,6 +196,11 @@ pub fn beside(path: &Path) -> Result<NamedTempFile, GgufError> {
     if path.is_dir() {
         return Err(GgufError::Directory { path: path.into() });
     }
+    // A device or a pipe would be replaced by the file.
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        let what = "it is a device, a pipe or a socket; name a regular file";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, what)));
+    }
     let Some(name) = path.file_name() else {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file")));
     };
@@ -239,7 +244,8 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn write_error(path: &Path, source: io::Error) -> GgufError {
+/// Why a file could not be written.
+pub fn write_error(path: &Path, source: io::Error) -> GgufError {
     match source.kind() {
         io::ErrorKind::StorageFull => GgufError::Full { path: path.into() },
         _ => GgufError::Write { path: path.into(), source },

@@ -191,6 +191,11 @@ impl HeadsFile {
         self.file.path()
     }
 
+    /// Its bytes.
+    pub fn file_size(&self) -> u64 {
+        self.file.file_size()
+    }
+
     /// Whether these heads may be used with a target of these sizes and this tokenizer (0: not known).
     ///
     /// # Errors
@@ -304,9 +309,8 @@ pub fn write<E: From<HeadsError>>(
 pub fn widen(from: &Path, n_embd: usize, to: &Path) -> Result<u64, HeadsError> {
     let heads = HeadsFile::open(from)?;
     let old = heads.description().sizes;
-    if n_embd < old.n_embd {
-        let flaw = format!("the heads of `{}` are {} wide already", from.display(), old.n_embd);
-        return Err(HeadsError::Unwritable { path: to.to_owned(), flaw });
+    if !(old.n_embd..=MAX_WIDTH.max(old.n_embd)).contains(&n_embd) {
+        return Err(HeadsError::Width { path: from.to_owned(), width: old.n_embd, wanted: n_embd });
     }
     let wide = Description { sizes: Sizes { n_embd, ..old }, ..heads.description().clone() };
     let mut state = 1u32;
@@ -359,6 +363,8 @@ pub enum HeadsError {
     OtherTarget { path: PathBuf, target: String, difference: String },
     #[error("cannot write `{}`: {flaw}", path.display())]
     Unwritable { path: PathBuf, flaw: String },
+    #[error("`{}` has heads of width {width}; they can be widened to {width} or more, up to {MAX_WIDTH}, not to {wanted}", path.display())]
+    Width { path: PathBuf, width: usize, wanted: usize },
 }
 
 const ARCHITECTURE: &str = "medusa";
@@ -374,6 +380,8 @@ const TOKENIZER: &str = "medusa.target.tokenizer";
 pub const MAX_HEADS: usize = 64;
 /// The same for the blocks of a head.
 pub const MAX_BLOCKS: usize = 16;
+/// As wide as models are made by `prepare widen`.
+const MAX_WIDTH: usize = 1 << 15;
 const ALIGNMENT: usize = 32;
 
 #[cfg(test)]

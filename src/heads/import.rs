@@ -11,7 +11,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use zip::ZipArchive;
 
 use super::format::{self, Description, HeadsError, Part, Sizes};
@@ -148,7 +148,9 @@ impl Checkpoint {
             return Ok(Checkpoint { path: path.into(), data: Format::Safetensors(map::open(path).map_err(failed)?) });
         }
         let file = File::open(path).map_err(failed)?;
-        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| wrong(one_line(&e)))?;
+        // What makes a zip archive one stands at its end.
+        let mut archive = ZipArchive::new(BufReader::new(file))
+            .map_err(|e| wrong(format!("it is cut short ({}); download it again", one_line(&e))))?;
         let name = archive.file_names().find(|name| name.ends_with("data.pkl")).map(str::to_owned);
         let name = name.ok_or_else(|| wrong("it is a zip archive without data.pkl, not PyTorch's".into()))?;
         let mut pickle = Vec::new();
@@ -163,7 +165,7 @@ impl Checkpoint {
     fn shapes(&self) -> Result<HashMap<String, Vec<usize>>, ImportError> {
         match &self.data {
             Format::Safetensors(bytes) => {
-                let tensors = SafeTensors::deserialize(bytes).map_err(|e| self.unreadable(&e))?;
+                let tensors = SafeTensors::deserialize(bytes).map_err(|e| self.unreadable(bytes, &e))?;
                 Ok(tensors.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect())
             }
             Format::Torch { tensors, .. } => {
@@ -219,8 +221,17 @@ impl Checkpoint {
         ImportError::Damaged { path: self.path.clone(), flaw }
     }
 
-    fn unreadable(&self, error: &dyn std::fmt::Display) -> ImportError {
-        self.wrong(format!("it is neither safetensors nor PyTorch's zip archive ({})", one_line(error)))
+    /// Why `bytes` are no safetensors, which begin with the length of their JSON.
+    fn unreadable(&self, bytes: &[u8], error: &SafeTensorError) -> ImportError {
+        use SafeTensorError::{HeaderTooSmall, InvalidHeaderLength, MetadataIncompleteBuffer};
+        let error_line = one_line(error);
+        self.wrong(match (bytes.get(8), error) {
+            (None | Some(b'{'), HeaderTooSmall | InvalidHeaderLength | MetadataIncompleteBuffer) => {
+                format!("it is cut short ({error_line}); download it again")
+            }
+            (Some(b'{'), _) => format!("it is damaged ({error_line}); download it again"),
+            _ => format!("it is neither safetensors nor PyTorch's zip archive ({error_line})"),
+        })
     }
 }
 
@@ -445,6 +456,18 @@ mod tests {
         assert!(says(b"\x80\x02}q\x00.").contains("before 1.6"));
         assert!(says(b"hello there, this is text").contains("neither safetensors nor PyTorch's"));
         assert!(says(b"").contains("empty"));
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_cut_short_is_said_to_be() {
+        let tensors = checkpoint(true, "");
+        let files = [safetensors_of(&tensors, Dtype::F32), torch_of(&tensors, "FloatStorage", Dtype::F32, true)];
+        for whole in files {
+            for n in [7, 60, whole.len() / 2, whole.len() - 1] {
+                let said = imported(&whole[..n]).unwrap_err().to_string();
+                assert!(said.contains("it is cut short") && said.ends_with("; download it again"), "{n}: {said}");
+            }
+        }
     }
 
     #[test]

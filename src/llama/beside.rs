@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::gguf::GgufFile;
+use crate::heads::HeadsFile;
 
 /// A smaller model of the same vocabulary.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,14 @@ pub fn best_first(found: Vec<Beside>) -> Vec<PathBuf> {
 
 /// A draft model of this share of its target's size costs about that share of a step for each token.
 const MOST: f64 = 0.125;
+
+/// Heads for `target` in its folder, as far as their sizes tell.
+pub fn heads(target: &GgufFile) -> impl Iterator<Item = PathBuf> {
+    let width = target.network("embedding_length").unwrap_or(0) as usize;
+    let tokens = target.texts("tokenizer.ggml.tokens").map_or(0, |tokens| tokens.len());
+    let fits = move |path: &PathBuf| HeadsFile::open(path).is_ok_and(|heads| heads.check(width, tokens, 0).is_ok());
+    models_in(target.path()).map(|file| file.path().to_owned()).filter(fits)
+}
 
 /// The readable GGUF files in the folder of `path`.
 pub fn models_in(path: &Path) -> impl Iterator<Item = GgufFile> + use<> {

@@ -54,9 +54,9 @@ pub fn derived(target: &Path, what: &Derivation) -> Result<PathBuf, DraftError> 
     sweep(&folder);
     let options = Quantize { precision, threads: 0, layers: what.layers.clone(), requantize: true };
     quantize(target, &path, &options).map_err(|e| match e {
-        QuantizeError::File(GgufError::Write { .. } | GgufError::NoRoom { .. } | GgufError::Full { .. }) => {
-            DraftError::settings(format!("{e}; {ANOTHER}"))
-        }
+        QuantizeError::File(e) if e.failed_writing() => DraftError::failed(format!("{e}; {ANOTHER}")),
+        QuantizeError::File(GgufError::Write { .. }) => DraftError::settings(format!("{e}; {ANOTHER}")),
+        QuantizeError::Failed { .. } | QuantizeError::Cancelled { .. } => DraftError::failed(e),
         e => DraftError::settings(e),
     })?;
     Ok(path)

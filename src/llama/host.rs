@@ -17,7 +17,7 @@ use super::model::{LoadOptions, Model};
 use super::padded::Padded;
 use super::scorer::Scorer;
 use super::threads::ThreadCount;
-use super::{cpu, learnt, memory, model, LlamaError};
+use super::{cpu, drafts, learnt, memory, model, LlamaError};
 use crate::config::{Setup, TargetSetup, MAX_THREADS};
 use crate::control::Control;
 use crate::engine::Engine;
@@ -31,16 +31,24 @@ use crate::threads::Threads;
 /// # Errors
 /// The target's file is missing, broken or no GGUF.
 pub fn warnings(setup: &Setup) -> Result<Vec<String>, LlamaError> {
+    warnings_of(setup, std::slice::from_ref(setup))
+}
+
+/// The same where the target of `setup` serves the drafters of `all`, loaded at once.
+///
+/// # Errors
+/// As for [`warnings`].
+pub fn warnings_of(setup: &Setup, all: &[Setup]) -> Result<Vec<String>, LlamaError> {
     let file = GgufFile::open(&setup.target.model)?;
     file.check()?;
     let trained = file.network("context_length").map_or(DEFAULT_CONTEXT, |n| n as usize);
     let mut warnings: Vec<String> = cpu::advice().into_iter().collect();
     let options = context_options(setup, trained);
     let need = Need::of(&Dimensions::of(&file), &options);
-    let drafts: u64 = named_files(setup).map(|file| Need::of(&Dimensions::of(&file), &options).total()).sum();
+    let drafts = all.iter().map(|setup| drafts::bytes(setup, &file, &options)).fold(0, u64::saturating_add);
     let total = need.total().saturating_add(drafts);
     if let Some(available) = memory::available().filter(|&available| total > available) {
-        let draft = if drafts > 0 { format!(", draft models {}", human(drafts)) } else { String::new() };
+        let draft = if drafts > 0 { format!(", for drafting {}", human(drafts)) } else { String::new() };
         warnings.push(format!(
             "this takes about {} (weights {}, key-value cache {}, buffers {}{draft}) but only {} of memory is available; \
              use a smaller target.context, a quantised target.kv_type or a smaller model",
@@ -51,7 +59,9 @@ pub fn warnings(setup: &Setup) -> Result<Vec<String>, LlamaError> {
             human(available)
         ));
     }
-    let asked = setup.target.gpu_layers.is_some_and(|n| n > 0) || setup.drafter.settings.contains("gpu_layers");
+    let drafter = |setup: &Setup| setup.drafter.settings.parse().map(toml::Value::Table);
+    let drafts_ask = all.iter().any(|setup| drafter(setup).is_ok_and(|table| wants_gpu(&table)));
+    let asked = setup.target.gpu_layers.is_some_and(|n| n > 0) || drafts_ask;
     if asked && !model::has_gpu() {
         warnings.push(
             "gpu_layers is ignored: this build has no GPU backend; build with --features cuda, metal or vulkan"
@@ -64,22 +74,15 @@ pub fn warnings(setup: &Setup) -> Result<Vec<String>, LlamaError> {
     Ok(warnings)
 }
 
-/// The GGUF files that the drafter's settings name, those of its parts too.
-fn named_files(setup: &Setup) -> impl Iterator<Item = GgufFile> + '_ {
-    let settings: toml::Table = setup.drafter.settings.parse().unwrap_or_default();
-    let mut names = Vec::new();
-    named_models(&toml::Value::Table(settings), &mut names);
-    names.into_iter().filter_map(|name| GgufFile::open(&setup.base.join(name)).ok())
-}
-
-fn named_models(value: &toml::Value, names: &mut Vec<String>) {
-    match value {
+/// Whether a table, or one within it, wants layers on a GPU.
+fn wants_gpu(settings: &toml::Value) -> bool {
+    match settings {
         toml::Value::Table(table) => {
-            names.extend(table.get("model").and_then(toml::Value::as_str).map(str::to_owned));
-            table.values().for_each(|value| named_models(value, names));
+            table.get("gpu_layers").and_then(toml::Value::as_integer).is_some_and(|n| n > 0)
+                || table.values().any(wants_gpu)
         }
-        toml::Value::Array(items) => items.iter().for_each(|item| named_models(item, names)),
-        _ => {}
+        toml::Value::Array(items) => items.iter().any(wants_gpu),
+        _ => false,
     }
 }
 

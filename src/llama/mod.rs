@@ -11,6 +11,7 @@ pub mod cache;
 pub mod context;
 pub mod cpu;
 pub mod derive;
+mod drafts;
 pub mod exit;
 #[cfg(test)]
 mod gguf_tests;

@@ -53,6 +53,11 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
         (None, Some(_), Some(_), _) => return Err(DraftError::settings("give layers or keep, not both")),
         (None, layers, keep, precision) => {
             let all = host.target().n_layer;
+            if let Some(k) = layers.filter(|&k| k == 0 || k as usize > all) {
+                return Err(DraftError::settings(format!(
+                    "layers = {k} is out of range; the target has {all}, so it goes from 1 to {all}"
+                )));
+            }
             let first = |k: u32| (0..k).collect();
             let layers = keep.unwrap_or_else(|| first(layers.unwrap_or_else(|| all.div_ceil(2) as u32)));
             if layers.len() >= all && precision.is_none() {

@@ -53,6 +53,12 @@ impl History {
             };
             DraftError::settings(format!("history {}: {error}{way_out}", path.display()))
         };
+        // What is no history gets no lock beside it. A history is there whole or not at all, so this needs none.
+        match history.file.existing() {
+            Ok(mut file) => drop(history.file.number_of(&mut file).map_err(wrong)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(wrong(error)),
+        }
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(wrong)?;
         }
@@ -183,10 +189,14 @@ impl Store {
 
     /// The file, begun if it is not there. Asks for the lock to be held.
     fn open(&self) -> io::Result<File> {
-        match private().read(true).write(true).open(&self.path) {
+        match self.existing() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.begin([]),
             other => other,
         }
+    }
+
+    fn existing(&self) -> io::Result<File> {
+        private().read(true).write(true).open(&self.path)
     }
 
     /// A new file with these records, put in the place of any other when it is complete.

@@ -91,7 +91,9 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
     }
     for path in &settings.table {
         let blame = |error| DraftError::settings(format!("table {}: {error}", path.display()));
-        drafter = drafter.with_table(Table::open(host.map(path)?, tokenizer).map_err(blame)?);
+        let unread =
+            |error| DraftError::settings(format!("table {error}; check the path, or make it: foretoken prepare ngram"));
+        drafter = drafter.with_table(Table::open(host.map(path).map_err(unread)?, tokenizer).map_err(blame)?);
     }
     Ok(Box::new(drafter))
 }

@@ -61,7 +61,7 @@ fn what_does_not_fit_is_refused_with_its_name() {
         (format!("history = {history:?}"), 6, "another tokenizer"),
         (format!("table = {history:?}"), 5, "no n-gram table"),
         (format!("history = {table:?}"), 5, "no history"),
-        (format!("table = {:?}", folder.path().join("none")), 5, "none"),
+        (format!("table = {:?}", folder.path().join("none")), 5, "or make it: foretoken prepare ngram"),
         (format!("history = {:?}", folder.path()), 5, "history "),
         ("history = true".to_owned(), 0, "the target's tokenizer is unknown; name a file"),
     ] {
@@ -69,6 +69,24 @@ fn what_does_not_fit_is_refused_with_its_name() {
         assert!(complaint.contains(reason) && !complaint.contains('\n'), "{settings}: {complaint}");
     }
     assert!(complaint(&format!("table = {table:?}"), 6).contains(table.to_str().unwrap()));
+    assert!(!folder.path().join("a.lock").exists(), "what is refused gets no lock beside it");
+}
+
+#[test]
+fn a_table_is_written_only_where_a_file_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let mut places = vec![(folder.path().to_owned(), "is a directory"), (folder.path().join("a/b"), "create it first")];
+    if std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()) {
+        places.push((pipe, "a pipe"));
+    }
+    for (out, reason) in places {
+        let before = std::fs::metadata(&out).map(|there| there.file_type()).ok();
+        let documents = [Ok::<_, Infallible>(vec![1, 2, 3])];
+        let refused = Build::default().write(documents, &out, &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(refused.to_string().contains(reason), "{refused}");
+        assert_eq!(std::fs::metadata(&out).map(|there| there.file_type()).ok(), before);
+    }
 }
 
 #[test]

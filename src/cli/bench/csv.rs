@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::Failure;
+use crate::cli::{output, Failure};
 
 const COLUMNS: [&str; 30] = [
     "config",
@@ -53,6 +53,7 @@ pub struct Csv {
 impl Csv {
     /// Open or create the file; what it contains stays until [`write`](Csv::write).
     pub fn open(path: &Path) -> Result<Csv, Failure> {
+        output::is_no_device(path)?;
         let file = File::options().write(true).create(true).truncate(false).open(path);
         match file {
             Ok(file) => Ok(Csv { file, path: path.to_owned() }),

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::json::{Conditions, Config};
-use crate::cli::Failure;
+use crate::cli::{output, Failure};
 use crate::report::Run;
 
 /// An open file of raw data.
@@ -34,6 +34,7 @@ struct Head<'a> {
 impl Raw {
     /// Open or begin the file at `path`, and read the runs in it.
     pub fn open(path: &Path, conditions: &Conditions, configs: &[Config]) -> Result<(Raw, Vec<Run>), Failure> {
+        output::is_no_device(path)?;
         let head = line(&Head { raw_data_of: "foretoken bench", conditions, configs })?;
         let mut file = opened(path).map_err(|e| wrong(path, format!("cannot be opened: {e}")))?;
         if let Err(TryLockError::WouldBlock) = file.try_lock() {

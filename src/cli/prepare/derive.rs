@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{note, Failure};
+use super::super::{note, output, Failure};
 use crate::cli::progress::interrupt;
 use crate::llama::context::default_threads;
 use crate::llama::exit::Search;
+use crate::llama::gguf::GgufFile;
 use crate::llama::memory::human;
 use crate::llama::model::{LoadOptions, Model};
 use crate::llama::quantize::{check, convert, end_with_parent, quantize, Precision, Quantize};
@@ -28,7 +29,7 @@ pub struct Quantized {
 
 impl Quantized {
     pub fn execute(&self) -> Result<(), Failure> {
-        let precision = self.precision.parse::<Precision>().map_err(|e| Failure::Input(e.to_string()))?;
+        let precision = self.precision.parse::<Precision>()?;
         let options = Quantize { precision, threads: 0, layers: None, requantize: self.requantize };
         make(&self.target, &self.out, &options)
     }
@@ -53,8 +54,8 @@ pub struct EarlyExit {
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Most sets to try.
-    #[arg(long, value_name = "N", default_value_t = 24)]
-    tries: usize,
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..))]
+    tries: u32,
     /// How to store the weights [default: as they are].
     #[arg(long = "type", value_name = "TYPE", default_value = "copy", hide_default_value = true)]
     precision: String,
@@ -65,14 +66,26 @@ pub struct EarlyExit {
 
 impl EarlyExit {
     pub fn execute(&self) -> Result<(), Failure> {
-        let precision = self.precision.parse::<Precision>().map_err(|e| Failure::Input(e.to_string()))?;
+        output::spares(&self.out, [&self.target].into_iter().chain(&self.text).map(PathBuf::as_path))?;
+        let precision = self.precision.parse::<Precision>()?;
         let layers = match (&self.keep, self.layers) {
             (Some(keep), _) => keep.clone(),
-            (None, Some(n)) => (0..n).collect(),
+            (None, Some(n)) => self.first_layers(n)?,
             (None, None) => self.best_layers()?,
         };
         let options = Quantize { precision, threads: 0, layers: Some(layers), requantize: false };
         make(&self.target, &self.out, &options)
+    }
+
+    fn first_layers(&self, n: u32) -> Result<Vec<u32>, Failure> {
+        let all = GgufFile::open(&self.target)?.network("block_count").unwrap_or(0);
+        match (1..=all).contains(&n) {
+            true => Ok((0..n).collect()),
+            false => Err(Failure::Input(format!(
+                "--layers {n} is out of range; {} has {all} layers, so it goes from 1 to {all}",
+                self.target.display()
+            ))),
+        }
     }
 
     fn best_layers(&self) -> Result<Vec<u32>, Failure> {
@@ -81,12 +94,12 @@ impl EarlyExit {
         let text = std::fs::read_to_string(&path)
             .map_err(|e| Failure::Input(format!("cannot read {}: {e}", path.display())))?;
         // Before the search what would be refused after it; one layer is the least that can come out.
-        let precision = self.precision.parse::<Precision>().map_err(|e| Failure::Input(e.to_string()))?;
+        let precision = self.precision.parse::<Precision>()?;
         let least = Quantize { precision, threads: 0, layers: Some(vec![0]), requantize: false };
-        check(&self.target, &self.out, &least).map_err(|e| Failure::Input(e.to_string()))?;
+        check(&self.target, &self.out, &least)?;
         let text = Model::load(&self.target, &LoadOptions::default())?.tokenise(&text, true)?;
         let folder = self.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let (target, tries, threads) = (&self.target, self.tries, default_threads());
+        let (target, tries, threads) = (&self.target, self.tries as usize, default_threads());
         let search = Search { target, text: &text, tries, threads, folder, cancelled };
         note("layers                    agreement  cost/token  predicted speed");
         let tried = search.run(&mut |t| {
@@ -104,7 +117,7 @@ impl EarlyExit {
 
 /// Make the file and say how large it became.
 pub fn make(target: &Path, out: &Path, options: &Quantize) -> Result<(), Failure> {
-    let size = quantize(target, out, options).map_err(|e| Failure::Input(e.to_string()))?;
+    let size = quantize(target, out, options)?;
     note(format!("{}: {}, {}", out.display(), options.precision, human(size)));
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use super::{note, Failure};
+use super::{note, output, Failure};
 use crate::cli::progress::interrupt;
 use crate::cli::run::utf8;
 use crate::config::MAX_THREADS;
@@ -71,12 +71,7 @@ impl MedusaArguments {
         // Before any work: that the file can be made, and is none of those it is made from.
         drop(gguf::beside(&self.out).map_err(TrainError::from)?);
         let sources = [Some(&self.target), self.text.as_ref(), self.import.as_ref()];
-        if let Some(source) = sources.into_iter().flatten().find(|source| same_file(source, &self.out)) {
-            let path = source.display();
-            return Err(Failure::Input(format!(
-                "`{path}` would be overwritten by its own heads; choose another output"
-            )));
-        }
+        output::spares(&self.out, sources.into_iter().flatten().map(PathBuf::as_path))?;
         if self.import.is_none() {
             self.options().check()?;
             self.check_resume()?;
@@ -206,10 +201,6 @@ fn name(target: &Path) -> String {
     named.unwrap_or_else(|| target.file_stem().unwrap_or_default().to_string_lossy().into_owned())
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
-    std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).is_ok_and(|b| a == b))
-}
-
 fn checkpoint_of(out: &Path) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_owned();
     name.push(".checkpoint");
@@ -237,6 +228,8 @@ impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Failure {
         match error {
             TrainError::Diverged(_) | TrainError::States(_) => Failure::Running(error.to_string()),
+            TrainError::File(error) => error.into(),
+            TrainError::Heads(error) => error.into(),
             _ => Failure::Input(error.to_string()),
         }
     }
@@ -244,6 +237,9 @@ impl From<TrainError> for Failure {
 
 impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Failure {
-        Failure::Input(error.to_string())
+        match error {
+            ImportError::Heads(error) => error.into(),
+            _ => Failure::Input(error.to_string()),
+        }
     }
 }

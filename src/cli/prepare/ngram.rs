@@ -14,7 +14,7 @@ use foretoken_drafter_ngram::table::text::Documents;
 use foretoken_drafter_ngram::table::Build;
 
 use crate::cli::progress::interrupt;
-use crate::cli::{note, Failure};
+use crate::cli::{note, output, Failure};
 use crate::llama::memory::human;
 use crate::llama::model::{LoadOptions, Model};
 
@@ -37,6 +37,8 @@ pub struct Arguments {
 impl Arguments {
     pub fn execute(&self) -> Result<(), Failure> {
         let begun = Instant::now();
+        output::spares_models(&self.out, [&self.target].into_iter().chain(&self.text).map(PathBuf::as_path))?;
+        output::can_be_made(&self.out)?;
         // Only the vocabulary is used: the weights stay on disk.
         let load = LoadOptions { gpu_layers: Some(0), repack: false, ..LoadOptions::default() };
         let model = Model::load(&self.target, &load)?;

@@ -146,6 +146,14 @@ impl Build {
 /// An empty temporary file in the folder of `out`, gone when dropped. A table is no secret: all may read it.
 fn beside(out: &Path) -> io::Result<NamedTempFile> {
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    match std::fs::metadata(out) {
+        Ok(there) if there.is_dir() => return wrong("it is a directory; name the file to write in it"),
+        // It would be replaced by the table.
+        Ok(there) if !there.is_file() => return wrong("it is a device, a pipe or a socket; name a regular file"),
+        _ if !folder.is_dir() => return wrong("its folder does not exist; create it first"),
+        _ => {}
+    }
     let prefix = format!(".{}.", out.file_name().unwrap_or_default().to_string_lossy());
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(".part");

@@ -10,18 +10,20 @@ use std::io::{self, BufRead, Read};
 /// About how long a document may be, in bytes.
 pub const PIECE: usize = 1 << 20;
 
-/// The documents of a text. What is no UTF-8 is replaced by U+FFFD.
+/// The documents of a text. Text that is no UTF-8 is an error, which says where.
 #[derive(Debug)]
 pub struct Documents<R> {
     text: R,
     /// Bytes of a character that a cut has split.
     rest: Vec<u8>,
+    /// How many bytes were read.
+    read: u64,
 }
 
 impl<R: BufRead> Documents<R> {
     /// The documents of `text`.
     pub fn new(text: R) -> Documents<R> {
-        Documents { text, rest: Vec::new() }
+        Documents { text, rest: Vec::new(), read: 0 }
     }
 }
 
@@ -30,12 +32,17 @@ impl<R: BufRead> Iterator for Documents<R> {
 
     fn next(&mut self) -> Option<io::Result<String>> {
         let mut document = std::mem::take(&mut self.rest);
+        let mut begin = self.read - document.len() as u64;
         loop {
             let start = document.len();
+            if start == 0 {
+                begin = self.read;
+            }
             let n = match self.text.by_ref().take(PIECE as u64).read_until(b'\n', &mut document) {
                 Ok(n) => n,
                 Err(error) => return Some(Err(error)),
             };
+            self.read += n as u64;
             let over = if document[start..].trim_ascii() == END {
                 document.truncate(start);
                 true
@@ -46,7 +53,11 @@ impl<R: BufRead> Iterator for Documents<R> {
                 n == 0
             };
             if over && !document.is_empty() {
-                return Some(Ok(String::from_utf8_lossy(&document).into_owned()));
+                return Some(String::from_utf8(document).map_err(|error| {
+                    let at = begin + error.utf8_error().valid_up_to() as u64;
+                    let what = format!("it is not UTF-8: byte {at} begins no character; convert it with iconv");
+                    io::Error::new(io::ErrorKind::InvalidData, what)
+                }));
             }
             if n == 0 {
                 return None;
@@ -106,6 +117,26 @@ mod tests {
             assert_eq!(pieces.concat(), text);
             assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.len() < 2 * PIECE));
         }
-        assert_eq!(documents(b"a\xffb\xc3"), ["a\u{fffd}b\u{fffd}"]);
+    }
+
+    #[test]
+    fn what_is_no_utf_8_is_refused_with_its_place() {
+        let complaint = |text: &[u8]| {
+            let failed = Documents::new(text).find_map(Result::err);
+            failed.map_or(String::new(), |error| error.to_string())
+        };
+        assert_eq!(complaint("é\n<|endoftext|>\n€".as_bytes()), "");
+        let long = [&"aé".repeat(PIECE).into_bytes()[..], b"\xff"].concat();
+        for (text, at) in [
+            (&b"\xff\xfea\0"[..], 0),
+            (b"a\xffb\xc3", 1),
+            (b"ab\n\xc3", 3),
+            (b"a\n<|endoftext|>\nb\xff", 17),
+            (b"<|endoftext|>\n<|endoftext|>\n\xff", 28),
+            (&long, 3 * PIECE),
+        ] {
+            let said = complaint(text);
+            assert!(said.contains(&format!("byte {at} begins no character")), "{said}");
+        }
     }
 }
