@@ -81,7 +81,7 @@ pub enum Plan {
     Draft(Arc<dyn Pace>),
 }
 
-/// Whether the drafter is called.
+/// Whether the drafter is called; if it has parts that guess without passes of a model, whether its model is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mode {
     /// In every round. What its calls were worth lately, in plain steps: a decayed sum and its weight.
@@ -318,7 +318,7 @@ impl Control {
         let passes = usize::from(self.draft.has_passes());
         let draft = schedule.draft_seconds(passes);
         let is_cheap = draft <= CHEAP * schedule.plain && self.draft.measured() > 0;
-        // Its model may be too long idle to be asked; then its other parts still are.
+        // Its model may have been idle for too long to be asked; then its other parts still are.
         let least = if self.guesses_without { schedule.draft_seconds(0) } else { draft };
         if self.is_time_for_a_plain_round() || !schedule.affords(least, 1) {
             return None;
@@ -601,7 +601,8 @@ impl Pace for Schedule {
     /// Whether some number of passes from here on pays: where T(n) is a staircase, two may where one does not. What they
     /// bring may take the place of guesses that are there: a look-up's weak ones cost a model's no step.
     fn another_pass(&self, tree: &TokenTree, best: NodeId) -> bool {
-        // The first pass was decided on when the round was planned, unless an earlier part has guessed meanwhile.
+        // The first pass was decided on when the round was planned, unless an earlier part has guessed meanwhile; a trial
+        // is about the model whoever has guessed.
         if tree.passes() == 0 && (tree.is_empty() || self.is_trial || self.is_off) {
             return !self.is_off && self.affords(self.draft_seconds(1), 1);
         }

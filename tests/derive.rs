@@ -162,7 +162,7 @@ fn ctrl_c_ends_a_search() {
 
 #[cfg(unix)]
 fn kill(child: &Child, signal: &str) -> bool {
-    Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success()
+    Command::new("kill").args([signal, &child.id().to_string()]).stderr(Stdio::null()).status().unwrap().success()
 }
 
 /// A model that takes a while to copy.
