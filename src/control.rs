@@ -14,10 +14,10 @@
 //! that could lose time against plain decoding is a bet, and an account holds what may be bet: it begins with the worth
 //! of three plain rounds, receives half a percent of the time that passes, and whatever speculation won; whatever it
 //! lost is taken from it, and it holds no more than a few plain rounds and a tenth of all that the text has won, so
-//! that winnings are not gambled away; of what another text won, no more than it began with is taken over. A round
-//! whose guesses may all be wrong must not cost more than a part of what is there. This alone bounds the total loss,
-//! whatever the estimates say; probes are paid from it too, at intervals that double for as long as they fail, and so
-//! is bringing an idle draft model up to date, which is dearer the longer it was idle.
+//! that winnings are not gambled away; another text begins with what this one left, but with at least two plain rounds
+//! and at most three. A round whose guesses may all be wrong must not cost more than a part of what is there. This alone
+//! bounds the loss in a text, whatever the estimates say; probes are paid from it too, at intervals that double for as
+//! long as they fail, and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
 //!
 //! **Heads and draft models** are asked only where that should pay: the first by what their guesses claimed before of what
 //! the tree leaves open ([`crate::promise`]), the others by how often their likeliest guess was right.
@@ -457,9 +457,10 @@ impl Default for Account {
 }
 
 impl Account {
-    /// Another text begins, which has won nothing yet: what others won is not lost in it.
+    /// Another text begins, which has won nothing yet: what others won is not lost in it, and what they lost does not
+    /// keep it from trying.
     fn start(&mut self) {
-        (self.balance, self.won) = (self.balance.min(ENDOWMENT), 0.0);
+        (self.balance, self.won) = (self.balance.clamp(REFILL, ENDOWMENT), 0.0);
     }
 
     /// A round gave so many tokens and cost so many plain steps.
@@ -655,9 +656,10 @@ fn count(counts: &mut Vec<usize>, at: usize) {
     counts[at] += 1;
 }
 
-/// What may be lost to begin with, the share of the time that may be lost for good, and the most that may be lost in a
-/// row, in plain steps. With 256 tokens the first two make 1.7 %.
+/// What may be lost to begin with, and at least in a further text, the share of the time that may be lost for good, and the most that may be lost in a
+/// row, in plain steps. With 256 tokens the first and the third make 1.7 %.
 const ENDOWMENT: f64 = 3.0;
+const REFILL: f64 = 2.0;
 const ALLOWANCE: f64 = 0.005;
 const MOST_AT_STAKE: f64 = 8.0;
 

@@ -394,6 +394,30 @@ fn what_was_won_in_other_texts_is_not_lost_in_this_one() {
 }
 
 #[test]
+fn what_was_lost_in_other_texts_is_no_reason_not_to_try_in_this_one() {
+    let kind: Guess = |made, _, _| (0.9, if made < 64 { 0.0 } else { 0.3 });
+    let (wrong, right) = (Drafter { guess: kind, ..FREE }, Drafter { guess: |_, _, _| (0.9, 0.9), ..FREE });
+    for (name, curve) in CURVES {
+        let ratio = |seed| {
+            let mut control = World::new(curve, 256, seed).seeded();
+            for text in 0..3 {
+                World::new(curve, 256, seed + 100 * text).run(&wrong, wide(&wrong), Some(&mut control));
+            }
+            let world = World::new(curve, 256, seed + 500);
+            world.plain() / world.run(&right, wide(&right), Some(&mut control)).0
+        };
+        let after = geometric_mean(&(0..48).map(ratio).collect::<Vec<_>>());
+        let fresh = |seed: u64| {
+            let world = World::new(curve, 256, seed + 500);
+            world.plain() / world.run(&right, wide(&right), Some(&mut world.seeded())).0
+        };
+        let fresh = geometric_mean(&(0..48).map(fresh).collect::<Vec<_>>());
+        println!("{name}: {after:.3} after texts of wrong guesses, {fresh:.3} without them");
+        assert!(after >= 0.8 * fresh, "{name}: {after:.3} against {fresh:.3}");
+    }
+}
+
+#[test]
 fn what_pays_is_used_nearly_as_well_as_by_the_best_fixed_length() {
     let guesses: [(&str, Guess); 5] = [
         ("0.6", |_, _, _| (0.6, 0.6)),
