@@ -1,14 +1,16 @@
 //! What control promises when guesses are bad or the machine is busy, on a real model: `auto` and two drafters that lie,
 //! against plain decoding.
 //!
-//! `cargo bench --bench floors -- --target FILE [--draft FILE] --prompts FILE_OR_FOLDER [--prompts-per-kind 2] [-n 256]
-//! [--temperature 0] [--repeats 3] [--turns 16] [--busy THREADS] [--json FILE]`
+//! `cargo bench --bench floors -- [--target FILE] [--draft FILE] [--prompts FILE_OR_FOLDER] [--prompts-per-kind 2] [-n 256]
+//! [--temperature 0] [--repeats 1] [--turns 16] [--twice] [--busy THREADS] [--json FILE]`; without a target, the bundled one.
 //!
 //! `random` guesses a token at random each time and is sure of it. `turncoat` knows the plain text and guesses right for
 //! 200 tokens, with the same conviction ever after; at a temperature above 0 nobody knows the text, so it is left out
-//! there. `plain` is plain decoding once more: how far its ratio is from 1 is the machine's noise. Every prompt is continued
-//! in every way, a few tokens each in turn, and every way has a context and a control of its own, kept from text to text.
-//! The floor is 0.98 of plain decoding, and it fails where the whole 95 % interval lies below.
+//! there. With `--twice`, `plain` is plain decoding once more: how far its ratio is from 1 is the machine's noise. Every
+//! prompt is continued in every way, a few tokens each in turn, and every way has a context and a control of its own, kept
+//! from text to text.
+//! The floor is 0.98 of plain decoding, and it fails where the whole 95 % interval lies below; turns count towards the
+//! interval like repeats.
 //!
 //! With `--busy`, so many threads do nothing but count beside it, and `auto`, which chooses its number of threads, is
 //! compared with `auto` on every number set by hand.
@@ -48,13 +50,13 @@ fn main() -> ExitCode {
 #[derive(Parser)]
 struct Floors {
     /// The target: a GGUF file.
-    #[arg(long)]
+    #[arg(long, default_value = "models/target.gguf")]
     target: PathBuf,
     /// The draft model of `auto`; without it, what is found beside the target.
     #[arg(long)]
     draft: Option<PathBuf>,
     /// Prompts, as for `foretoken bench`.
-    #[arg(long, required = true, num_args = 1..)]
+    #[arg(long, default_value = "benches/prompts", num_args = 1..)]
     prompts: Vec<PathBuf>,
     /// Use only the first prompts of each kind.
     #[arg(long, default_value_t = 2)]
@@ -64,11 +66,14 @@ struct Floors {
     max_tokens: usize,
     #[arg(long, default_value_t = 0.0)]
     temperature: f32,
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 1)]
     repeats: usize,
     /// Tokens of a turn.
     #[arg(long, default_value_t = 16)]
     turns: usize,
+    /// Decode plainly once more, to see the noise.
+    #[arg(long)]
+    twice: bool,
     /// Threads that keep the machine busy meanwhile.
     #[arg(long, default_value_t = 0)]
     busy: usize,
@@ -135,7 +140,8 @@ impl Floors {
             synthetic: None,
         };
         let methods: Vec<Method> = ways.iter().map(about).collect();
-        let comparison = Comparison { methods, prompts, runs, greedy: setup.sampling.is_greedy() };
+        let turn = Some(self.turns);
+        let comparison = Comparison { methods, prompts, runs, greedy: setup.sampling.is_greedy(), turn };
         println!("{}", comparison.table());
         if self.busy == 0 {
             self.judge(&comparison);
@@ -161,14 +167,14 @@ impl Floors {
             Some(Box::new(Liar { text: text.clone(), right, prompt: 0, n_vocab, dice }))
         };
         let auto = Some(host.build(&setup.drafter.kind, &setup.drafter.settings)?);
-        let mut ways = vec![
-            way("none", setup, host, None, None)?,
-            way("plain", setup, host, None, None)?,
-            way("auto", setup, host, auto, None)?,
-            way("random", setup, host, liar(0), None)?,
-        ];
+        let mut ways = vec![way("none", setup, host, None, None)?];
+        if self.twice {
+            ways.push(way("plain", setup, host, None, None)?);
+        }
+        ways.push(way("auto", setup, host, auto, None)?);
+        ways.push(way("random", setup, host, liar(0), None)?);
         if setup.sampling.is_greedy() {
-            ways.push(way("turncoat", setup, host, liar(RIGHT), None)?);
+            ways.push(way(TURNCOAT, setup, host, liar(RIGHT), None)?);
         }
         Ok(ways)
     }
@@ -203,12 +209,13 @@ impl Floors {
             let text = Continuation::begin(&mut way.engine, prompt, &limits, &never)?;
             courses.push(Course { way: i, text, threads: host.threads().get(), stop: None });
         }
+        // The turncoat must know what comes, and whoever came first in a turn comes last in the next.
+        let ahead = if ways.iter().any(|way| way.name == TURNCOAT) { AHEAD } else { 0 };
         let mut goal = 0;
         while courses.iter().any(|course| course.stop.is_none()) {
             goal += self.turns;
             for course in courses.iter_mut().filter(|course| course.stop.is_none()) {
-                // Plain decoding is ahead: the turncoat must know what comes.
-                let goal = if course.way == 0 { goal + AHEAD } else { goal };
+                let goal = if course.way == 0 { goal + ahead } else { goal };
                 host.threads().set(course.threads);
                 while course.stop.is_none() && course.text.tokens().len() < goal {
                     let engine = &mut ways[course.way].engine;
@@ -220,8 +227,7 @@ impl Floors {
                         [prompt, course.text.tokens()].concat();
                 }
             }
-            // Whoever came first comes last, but for plain decoding.
-            courses[1..].rotate_left(1);
+            courses.rotate_left(1);
         }
         Ok(courses.into_iter().map(|course| (course.way, course.text.end(Stop::Length))).collect())
     }
@@ -245,6 +251,8 @@ impl Floors {
             "target": self.target.file_name().map(|n| n.to_string_lossy().into_owned()),
             "temperature": self.temperature, "max_tokens": self.max_tokens, "repeats": self.repeats,
             "turns": self.turns, "busy": self.busy, "methods": rows, "against_best": comparison.against_best(),
+            "ways": comparison.methods.iter().map(|way| &way.name).collect::<Vec<_>>(),
+            "prompts": comparison.prompts.iter().map(|prompt| &prompt.id).collect::<Vec<_>>(), "runs": &comparison.runs,
         });
         Ok(std::fs::write(path, serde_json::to_vec(&report)?)?)
     }
@@ -320,7 +328,9 @@ const WIDEST: Shape = Shape { max_nodes: 16, depth: 16, width: 4 };
 /// New tokens for which the turncoat is right.
 const RIGHT: usize = 200;
 
-/// Tokens that plain decoding is ahead of the others: more than a tree is deep.
-const AHEAD: usize = 32;
+const TURNCOAT: &str = "turncoat";
+
+/// Tokens that plain decoding is ahead of the others: more than a turn, a round that reaches over its end, and a tree.
+const AHEAD: usize = 48;
 
 const FLOOR: f64 = 0.98;

@@ -4,7 +4,8 @@
 //! [--json FILE]`; without models, the bundled ones.
 //!
 //! 1. Plain decoding by the engine against a bare `llama_decode` loop written here, in pairs.
-//! 2. The share of decoding with a draft model (rounds of 16 nodes) that no llama.cpp call accounts for.
+//! 2. The share of decoding with a draft model that no llama.cpp call accounts for, from the plan of a round to its text:
+//!    in rounds of 16 nodes, and in those that control chooses.
 //! 3. Anonymous memory of either kind of plain decoding, each in a process of its own (Linux).
 
 use std::ffi::CString;
@@ -14,13 +15,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foretoken::control::Control;
 use foretoken::engine::Engine;
-use foretoken::generate::{generate, Limits};
+use foretoken::generate::{generate, Continuation, Limits};
 use foretoken::llama::context::{default_threads, time_in_llama, Context, ContextOptions};
 use foretoken::llama::model::{LoadOptions, Model};
 use foretoken::llama::scorer::Scorer;
 use foretoken::sampler::{arg_max, Sampling};
-use foretoken::spread::{median, quartiles};
+use foretoken::spread::{interval, median, quartiles, Quotient};
 use foretoken_drafter::{Drafter, Shape, Token};
 use foretoken_drafter_model::ModelDrafter;
 use llama_cpp_sys_2 as sys;
@@ -97,11 +99,10 @@ impl Arguments {
         let outside = self.draft.as_ref().map(|draft| self.outside(draft)).transpose()?;
         let memory = self.memory()?;
         println!("{} threads, {} tokens, {}", self.threads, self.tokens, name(&self.target));
-        println!("{:<44} {:>12} {:>22}", "", "median", "quartiles");
-        speed.print("plain, engine / bare loop, time", "");
-        if let Some(outside) = &outside {
-            let what = format!("rounds of {:.1} nodes, outside llama.cpp", outside.nodes);
-            outside.share.print(&what, " %");
+        println!("{:<44} {:>12} {:>22} {:>14}", "", "median", "quartiles", "95 % range");
+        speed.print("plain, bare loop / engine, time", "");
+        for outside in outside.iter().flatten() {
+            outside.share.print(&format!("{}, outside llama.cpp", outside.what()), " %");
             outside.per_round.print("the same, per round", " us");
         }
         if let Some((engine, bare)) = &memory {
@@ -113,16 +114,14 @@ impl Arguments {
             "version": env!("CARGO_PKG_VERSION"), "llama_cpp": foretoken::llama::version().0,
             "target": name(&self.target), "draft": self.draft.as_deref().map(name), "threads": self.threads,
             "tokens": self.tokens, "pairs": self.pairs,
-            "engine_over_bare": speed.json(),
-            "outside_llama_percent": outside.as_ref().map(|o| o.share.json()),
-            "nodes_per_round": outside.as_ref().map(|o| o.nodes),
-            "outside_llama_us_per_round": outside.as_ref().map(|o| o.per_round.json()),
+            "engine_to_bare": speed.json(),
+            "outside": outside.as_ref().map(|both| both.iter().map(Outside::json).collect::<Vec<_>>()),
             "rss_anon_mib": memory.as_ref().map(|(e, b)| serde_json::json!({ "engine": e.json(), "bare": b.json() })),
         });
         std::fs::write(file, format!("{report}\n")).map_err(|e| format!("cannot write {}: {e}", file.display()))
     }
 
-    /// Engine and bare loop in turns, the first of each pair alternating; time over time.
+    /// Engine and bare loop in turns, the first of each pair alternating; the engine's speed over the loop's.
     fn speed(&self) -> Result<Spread> {
         let (mut engine, mut bare) = (Plain::load(self, 1)?, Bare::load(self)?);
         let (texts, mut ratios) = ((engine.run(self.tokens)?.1, bare.run(self.tokens)?.1), Vec::new());
@@ -133,13 +132,13 @@ impl Arguments {
             let first = (pair % 2 == 0).then(|| engine.run(self.tokens)).transpose()?;
             let bare = bare.run(self.tokens)?.0;
             let engine = first.map_or_else(|| engine.run(self.tokens), Ok)?.0;
-            ratios.push(engine.as_secs_f64() / bare.as_secs_f64());
+            ratios.push(bare.as_secs_f64() / engine.as_secs_f64());
         }
         Ok(Spread(ratios))
     }
 
-    /// Decoding with a draft model, less the time in llama.cpp's calls on either model.
-    fn outside(&self, draft: &Path) -> Result<Outside> {
+    /// Decoding with a draft model, less the time in llama.cpp's calls on either model: in a fixed shape, then with control.
+    fn outside(&self, draft: &Path) -> Result<[Outside; 2]> {
         let mut engine = Plain::load(self, TREE.max_nodes)?;
         let model = Model::load(draft, &LoadOptions::default()).map_err(|e| e.to_string())?;
         if let Some(difference) = engine.model.vocabulary_difference(&model) {
@@ -149,6 +148,12 @@ impl Arguments {
         let drafter: Box<dyn Drafter> = Box::new(ModelDrafter::new(Box::new(scorer)));
         engine.engine.set_drafter(Some(drafter));
         engine.engine.set_shape(TREE);
+        let fixed = self.outside_in_pairs(&mut engine, false)?;
+        engine.engine.set_control(Some(Control::new()));
+        Ok([fixed, self.outside_in_pairs(&mut engine, true)?])
+    }
+
+    fn outside_in_pairs(&self, engine: &mut Plain, controlled: bool) -> Result<Outside> {
         engine.outside(self.tokens)?; // buffers grow at first use
         let (mut shares, mut per_round, mut nodes) = (Vec::new(), Vec::new(), 0.0);
         for _ in 0..self.pairs {
@@ -157,7 +162,7 @@ impl Arguments {
             per_round.push(1e6 * each);
             nodes = drafted;
         }
-        Ok(Outside { share: Spread(shares), per_round: Spread(per_round), nodes })
+        Ok(Outside { share: Spread(shares), per_round: Spread(per_round), nodes, controlled })
     }
 
     /// Anonymous memory after decoding, in MiB, of this program called three times each way.
@@ -211,11 +216,20 @@ impl Spread {
     fn print(&self, what: &str, unit: &str) {
         let (low, high) = quartiles(&self.0).unwrap_or_default();
         let middle = median(&self.0).unwrap_or_default();
-        println!("{what:<44} {:>12} {:>22}", format!("{middle:.3}{unit}"), format!("{low:.3}-{high:.3}"));
+        let range = self.interval().map_or("-".to_owned(), |(low, high)| format!("{low:.3}-{high:.3}"));
+        println!("{what:<44} {:>12} {:>22} {range:>14}", format!("{middle:.3}{unit}"), format!("{low:.3}-{high:.3}"));
+    }
+
+    /// Of the median, 95 %, by bootstrap.
+    fn interval(&self) -> Option<(f64, f64)> {
+        let value = |&value: &f64| vec![Quotient::from(value)];
+        interval(&[self.0.iter().map(value).collect()], 1)
     }
 
     fn json(&self) -> serde_json::Value {
-        serde_json::json!({ "median": median(&self.0), "quartiles": quartiles(&self.0), "values": self.0 })
+        serde_json::json!({
+            "median": median(&self.0), "quartiles": quartiles(&self.0), "interval_95": self.interval(), "values": self.0,
+        })
     }
 }
 
@@ -224,6 +238,21 @@ struct Outside {
     per_round: Spread,
     /// Mean nodes of a round.
     nodes: f64,
+    controlled: bool,
+}
+
+impl Outside {
+    fn what(&self) -> String {
+        let (nodes, by) = (self.nodes, if self.controlled { "by control" } else { "fixed" });
+        format!("rounds of {nodes:.1} nodes, {by}")
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "controlled": self.controlled, "nodes_per_round": self.nodes,
+            "percent": self.share.json(), "us_per_round": self.per_round.json(),
+        })
+    }
 }
 
 /// The engine, as `foretoken run` sets it up.
@@ -256,18 +285,22 @@ impl Plain {
     /// The share of decoding time outside llama.cpp, its seconds per round, and nodes per round.
     fn outside(&mut self, tokens: usize) -> Result<(f64, f64, f64)> {
         self.engine.forget();
-        self.engine.start(&self.prompt).map_err(|e| e.to_string())?;
-        let (before, begun) = (time_in_llama(), Instant::now());
-        let (mut made, mut drafted, mut rounds) = (0, 0, 0.0);
-        while made < tokens {
-            let round = self.engine.step(usize::MAX).map_err(|e| e.to_string())?;
-            made += round.tokens.len();
-            drafted += round.drafted;
-            rounds += 1.0;
-        }
+        let limits = Limits { max_tokens: tokens, stop: Vec::new(), ignore_end: true };
+        let (never, vocabulary) = (AtomicBool::new(false), self.model.as_ref());
+        let text = Continuation::begin(&mut self.engine, &self.prompt, &limits, &never);
+        let mut text = text.map_err(|e| e.to_string())?;
+        let (before, begun, mut shown) = (time_in_llama(), Instant::now(), 0);
+        let stop = loop {
+            if let Some(stop) = text.step(&mut self.engine, vocabulary, &never).map_err(|e| e.to_string())? {
+                break stop;
+            }
+            shown += text.take().len();
+        };
         let (all, inside) = (begun.elapsed(), time_in_llama() - before);
-        let outside = all.saturating_sub(inside).as_secs_f64();
-        Ok((outside / all.as_secs_f64(), outside / rounds, drafted as f64 / rounds))
+        std::hint::black_box(shown);
+        let stats = text.end(stop).stats;
+        let (outside, rounds) = (all.saturating_sub(inside).as_secs_f64(), stats.rounds as f64);
+        Ok((outside / all.as_secs_f64(), outside / rounds, stats.drafted as f64 / rounds))
     }
 }
 

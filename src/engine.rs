@@ -4,7 +4,7 @@
 //! [`Engine::step`] is the whole story and reads in that order. The engine decides nothing itself:
 //! not what is guessed, not what is accepted, not when to stop (that is [`crate::generate`]).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use foretoken_drafter::{
     Commit, Dice, Dist, DraftError, DraftRequest, Drafter, LanguageModel, Law, Needs, NodeId, Outcome, SeqId, Shape,
@@ -31,9 +31,25 @@ pub struct Engine {
     emit: Box<dyn Dice>,
     context: Vec<Token>,
     observer: Option<Observer>,
+    clock: Box<dyn Clock>,
     seed: u64,
     needs: Needs,
     top: Vec<Vec<(Token, f32)>>,
+}
+
+/// What tells how long rounds and their parts take: the machine's own clock, unless a benchmark sets the prices.
+pub trait Clock: Send {
+    /// The time since some moment in the past; never less than it was.
+    fn now(&self) -> Duration;
+}
+
+/// The machine's own clock, since it was made.
+struct Wall(Instant);
+
+impl Clock for Wall {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 /// Told of every round when it is over.
@@ -91,6 +107,7 @@ impl Engine {
             emit: dice(Stream::Emit),
             context: Vec::new(),
             observer: None,
+            clock: Box::new(Wall(Instant::now())),
             seed,
             needs: Needs::default(),
             top: Vec::new(),
@@ -110,6 +127,12 @@ impl Engine {
         self.tree = TokenTree::new(self.target.n_vocab(), draft);
         self.accept = accept;
         self.emit = emit;
+        self
+    }
+
+    /// Go by another clock. Control decides by it, and statistics report it.
+    pub fn with_clock(mut self, clock: Box<dyn Clock>) -> Engine {
+        self.clock = clock;
         self
     }
 
@@ -169,7 +192,7 @@ impl Engine {
     /// # Errors
     /// [`start`](Engine::start) was not called, the context is full, or a model failed.
     pub fn step(&mut self, max_depth: usize) -> Result<Round, EngineError> {
-        let begun = Instant::now();
+        let begun = self.clock.now();
         let Some(&root) = self.context.last() else { return Err(EngineError::EmptyPrompt) };
         let shape = self.shape_within(max_depth);
         match self.control.as_mut().map(|control| control.plan(self.context.len(), shape)) {
@@ -187,16 +210,16 @@ impl Engine {
                 return Err(EngineError::Drafter(DraftError::failed(reason)));
             }
         }
-        let drafted = Instant::now();
+        let drafted = self.clock.now();
         if let Some(control) = &mut self.control {
             let tree = std::mem::replace(&mut self.tree, TokenTree::bare(root));
             self.tree = control.trim(tree);
         }
 
         let nodes: Vec<NodeId> = self.tree.ids().collect();
-        let trimmed = Instant::now();
+        let trimmed = self.clock.now();
         let scores = self.target.score(SEQ, &self.context, &self.tree, &nodes).map_err(EngineError::Target)?;
-        let scored = Instant::now();
+        let scored = self.clock.now();
         if scores.len() != nodes.len() {
             let (asked, got) = (nodes.len(), scores.len());
             return Err(EngineError::Target(DraftError::failed(format!("asked for {asked} rows it gave {got}"))));
@@ -209,7 +232,7 @@ impl Engine {
         let first_new = self.context.len();
         self.context.extend(verdict.accepted.iter().map(|&node| self.tree.token(node)));
         self.context.push(verdict.token);
-        let verified = Instant::now();
+        let verified = self.clock.now();
 
         if let Some(drafter) = &mut self.drafter {
             self.top.clear();
@@ -225,25 +248,25 @@ impl Engine {
             let commit = Commit { seq: SEQ, context: &self.context, n_new: verdict.accepted.len() + 1, round, hidden };
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
         }
-        let committed = Instant::now();
+        let committed = self.clock.now();
         let mut round = Round {
             tokens: self.context[first_new..].to_vec(),
             drafted: self.tree.len() - 1,
             depth: self.tree.ids().map(|node| self.tree.depth(node)).max().unwrap_or(0),
             accepted: verdict.accepted.len(),
             ending: verdict.ending,
-            draft: drafted - begun,
-            score: scored - trimmed,
-            sampling: verified - scored,
-            cache: committed - verified,
-            total: begun.elapsed(),
+            draft: drafted.saturating_sub(begun),
+            score: scored.saturating_sub(trimmed),
+            sampling: verified.saturating_sub(scored),
+            cache: committed.saturating_sub(verified),
+            total: self.clock.now().saturating_sub(begun),
             predicted: self.control.as_ref().and_then(Control::prediction),
             threads: None,
         };
         if let Some(control) = &mut self.control {
             control.learn(&self.tree, &verdict.accepted, &round);
             round.threads = control.threads().map(Threads::now);
-            round.total = begun.elapsed();
+            round.total = self.clock.now().saturating_sub(begun);
         }
         if let Some(observer) = &mut self.observer {
             observer(&round);
@@ -347,9 +370,9 @@ impl Engine {
             let nodes: Vec<NodeId> = self.tree.ids().collect();
             let bare = TokenTree::bare(context[root]);
             self.target.score(SEQ, context, &bare, &[]).map_err(EngineError::Target)?;
-            let begun = Instant::now();
+            let begun = self.clock.now();
             self.target.score(SEQ, context, &self.tree, &nodes).map_err(EngineError::Target)?;
-            let time = begun.elapsed();
+            let time = self.clock.now().saturating_sub(begun);
             spent += time.as_secs_f64();
             points.push((nodes.len(), time));
             root += n;

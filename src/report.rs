@@ -2,7 +2,8 @@
 //! as JSON.
 //!
 //! A ratio is tokens/s of a method to tokens/s of plain decoding, on the same prompt in the same
-//! repeat; the drift of a busy machine cancels there, which it does not in tokens/s. Losses are
+//! repeat; the drift of a busy machine cancels there, which it does not in tokens/s. Where the methods took turns within
+//! the text, each turn is such a pair too, and one text alone tells how far its ratio is to be trusted. Losses are
 //! shown like wins and explained: a round is worth the tokens it yields and costs so many plain steps.
 
 mod halves;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control;
 use crate::prompts::Prompt;
-use crate::spread::{geometric_mean, interval, median, quartiles, Kind};
+use crate::spread::{geometric_mean, interval, median, quartiles, wholes, Kind, Quotient};
 use crate::stats::{OfNodes, Stats, Summary};
 
 pub use halves::{AgainstBest, Rival};
@@ -27,6 +28,8 @@ pub struct Comparison {
     pub runs: Vec<Run>,
     /// Whether texts were decoded greedily: only then must they equal plain text.
     pub greedy: bool,
+    /// Tokens of a turn, if the methods took turns within a text.
+    pub turn: Option<usize>,
 }
 
 /// Plain decoding or a configuration.
@@ -81,7 +84,7 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// Quartiles of the ratios.
     pub ratio_quartiles: Option<(f64, f64)>,
-    /// 95 % bootstrap interval of `ratio`.
+    /// 95 % bootstrap interval of `ratio`, over prompts, repeats and turns.
     pub ratio_interval_95: Option<(f64, f64)>,
     /// The same with prefill counted: tokens per second of the whole wait.
     pub wall_ratio: Option<f64>,
@@ -160,7 +163,7 @@ impl Comparison {
             Cell {
                 method: self.methods[method].name.clone(),
                 kind: kind.to_owned(),
-                ratio: median(&ratios.concat()),
+                ratio: median(&wholes(&ratios)),
                 ratio_interval_95: interval(&[ratios], BOOTSTRAP_SEED),
             }
         };
@@ -186,6 +189,7 @@ impl Comparison {
             prompts: kept.iter().map(|&prompt| self.prompts[prompt].clone()).collect(),
             runs: self.runs.iter().filter_map(run).collect(),
             greedy: self.greedy,
+            turn: self.turn,
         };
         Some(Row { kind: "no cycles".to_owned(), ..rest.row(method, None) })
     }
@@ -203,12 +207,15 @@ impl Comparison {
 
     /// Tokens/s over plain tokens/s on the same prompt in the same repeat.
     pub fn ratio(&self, run: &Run) -> Option<f64> {
-        self.ratio_to(run, 0)
+        Some(self.quotient(run, 0)?.whole)
     }
 
     /// Tokens/s over those of another method on the same prompt in the same repeat.
-    fn ratio_to(&self, run: &Run, method: usize) -> Option<f64> {
-        Some(run.stats.tokens_per_second()? / self.beside(run, method)?.stats.tokens_per_second()?)
+    fn quotient(&self, run: &Run, method: usize) -> Option<Quotient> {
+        let other = &self.beside(run, method)?.stats;
+        let whole = run.stats.tokens_per_second()? / other.tokens_per_second()?;
+        let stretches = |turn| other.stretches(turn).into_iter().zip(run.stats.stretches(turn)).collect();
+        Some(Quotient { whole, stretches: self.turn.map(stretches).unwrap_or_default() })
     }
 
     /// What a method's control made of its runs, as of the last one; `None` if nothing was controlled.
@@ -245,7 +252,7 @@ impl Comparison {
         let kinds = kind.map_or_else(|| self.kinds(), |kind| vec![kind]);
         let ratios: Vec<Kind> = kinds.iter().map(|kind| self.ratios(method, kind)).collect();
         let speeds: Option<Vec<f64>> = kinds.iter().map(|kind| self.speed(method, kind)).collect();
-        let medians: Option<Vec<f64>> = ratios.iter().map(|kind| median(&kind.concat())).collect();
+        let medians: Option<Vec<f64>> = ratios.iter().map(|kind| median(&wholes(kind))).collect();
         let sum = sum(&runs);
         let decode = sum.decode.as_secs_f64();
         let percent = |time: std::time::Duration| (decode > 0.0).then(|| 100.0 * time.as_secs_f64() / decode);
@@ -258,7 +265,7 @@ impl Comparison {
             prompts: self.prompts.iter().filter(|p| kind.is_none_or(|kind| p.kind == kind)).count(),
             runs: runs.len(),
             ratio: medians.and_then(|m| geometric_mean(&m)),
-            ratio_quartiles: quartiles(&ratios.concat().concat()),
+            ratio_quartiles: quartiles(&ratios.iter().flat_map(wholes).collect::<Vec<_>>()),
             ratio_interval_95: interval(&ratios, BOOTSTRAP_SEED),
             wall_ratio: self.wall_ratio(method, &kinds),
             slower: self.slower(method, &kinds),
@@ -283,14 +290,14 @@ impl Comparison {
     }
 
     fn ratios(&self, method: usize, kind: &str) -> Kind {
-        self.by_prompts(method, kind, |run| self.ratio(run))
+        self.by_prompts(method, kind, |run| self.quotient(run, 0))
     }
 
     /// What `of` says of a method's runs on one kind of text, for each prompt of which it says anything.
-    fn by_prompts(&self, method: usize, kind: &str, of: impl Fn(&Run) -> Option<f64>) -> Kind {
+    fn by_prompts(&self, method: usize, kind: &str, of: impl Fn(&Run) -> Option<Quotient>) -> Kind {
         let runs = self.runs_of(method, Some(kind));
         let of_prompt = |prompt| runs.iter().filter(|r| r.prompt == prompt).filter_map(|r| of(r)).collect();
-        (0..self.prompts.len()).map(of_prompt).filter(|values: &Vec<f64>| !values.is_empty()).collect()
+        (0..self.prompts.len()).map(of_prompt).filter(|values: &Vec<_>| !values.is_empty()).collect()
     }
 
     /// Each prompt with the median of its ratios.
@@ -567,6 +574,7 @@ mod tests {
             prompts: vec![prompt("a", "easy"), prompt("b", "difficult-one")],
             runs,
             greedy: true,
+            turn: None,
         }
     }
 

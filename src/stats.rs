@@ -90,6 +90,9 @@ pub struct Stats {
     first: Duration,
     /// Seconds of every round: tokens come in bursts, these are the pauses between them.
     pauses: Vec<f32>,
+    /// Tokens of every round. Records from before this was kept have none.
+    #[serde(default)]
+    yields: Vec<u16>,
     /// What was expected of the rounds of which anything was, and what they gave.
     predicted: Prediction,
     realised: Prediction,
@@ -125,6 +128,7 @@ impl Stats {
             self.first = round.total;
         }
         self.pauses.push(round.total.as_secs_f32());
+        self.yields.push(u16::try_from(round.tokens.len()).unwrap_or(u16::MAX));
         if let Some(predicted) = round.predicted {
             self.predicted += predicted;
             let (tokens, seconds) = (round.tokens.len() as f64, round.total.as_secs_f64());
@@ -151,6 +155,7 @@ impl Stats {
         self.decode += other.decode;
         self.first += other.first;
         self.pauses.extend_from_slice(&other.pauses);
+        self.yields.extend_from_slice(&other.yields);
         self.predicted += other.predicted;
         self.realised += other.realised;
     }
@@ -205,6 +210,24 @@ impl Stats {
         pauses.sort_by(f32::total_cmp);
         let last = pauses.len().checked_sub(1)?;
         pauses.get((share * last as f64).round() as usize).map(|&seconds| f64::from(seconds))
+    }
+
+    /// Seconds of each stretch of so many tokens of one text, without the rest at its end. A round that reaches over a
+    /// border counts on both sides, by its tokens.
+    pub fn stretches(&self, tokens: usize) -> Vec<f64> {
+        let whole = tokens.max(1) as f64;
+        let (mut stretches, mut within, mut seconds) = (Vec::new(), 0.0, 0.0);
+        for (&pause, &tokens) in self.pauses.iter().zip(&self.yields).filter(|(_, &tokens)| tokens > 0) {
+            let (mut left, each) = (f64::from(tokens), f64::from(pause) / f64::from(tokens));
+            while within + left >= whole {
+                let taken = whole - within;
+                stretches.push(seconds + taken * each);
+                (within, seconds, left) = (0.0, 0.0, left - taken);
+            }
+            within += left;
+            seconds += left * each;
+        }
+        stretches
     }
 
     /// Generated tokens per second of prefill and decoding together.
@@ -424,6 +447,20 @@ mod tests {
         assert!((stats.tokens_per_wall_second().unwrap() - 100.0).abs() < 1e-9);
         assert_eq!((stats.pause(0.5), stats.pause(0.95)), (stats.pause(0.0), stats.pause(1.0)));
         assert_eq!(Stats::default().pause(0.5), None);
+    }
+
+    #[test]
+    fn stretches_share_the_rounds_at_their_borders() {
+        let mut stats = Stats::default();
+        // 4 tokens in 10 ms, then 1, 1 and 6 tokens in 10 ms each: three stretches of 4.
+        [round(3, 3, 3), round(0, 0, 0), round(0, 0, 0), round(5, 5, 5)].iter().for_each(|r| stats.add(r));
+        let milliseconds =
+            |tokens| -> Vec<f64> { stats.stretches(tokens).iter().map(|s| (1e5 * s).round() / 100.0).collect() };
+        assert_eq!(milliseconds(4), [10.0, 23.33, 6.67]);
+        assert_eq!(milliseconds(5), [20.0, 16.67], "the last two tokens are no stretch");
+        assert_eq!(milliseconds(12), [40.0]);
+        assert_eq!(milliseconds(1)[..5], [2.5, 2.5, 2.5, 2.5, 10.0]);
+        assert!(milliseconds(13).is_empty() && Stats::default().stretches(0).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! on the very runs that are reported, which favours llama.cpp a little.
 
 use foretoken::prompts::Prompt;
-use foretoken::spread::{geometric_mean, interval, median, Kind};
+use foretoken::spread::{geometric_mean, interval, median, wholes, Kind, Quotient};
 
 use crate::readings::Reading;
 
@@ -206,14 +206,14 @@ impl Results {
 
     /// One method's speed over another's.
     fn ratio(&self, method: usize, over: usize, kinds: &[&str]) -> Option<Ratio> {
-        let of_run = |run: &&Run| Some(run.reading.speed() / self.same(run, over)?.reading.speed());
+        let of_run = |run: &&Run| Some(Quotient::from(run.reading.speed() / self.same(run, over)?.reading.speed()));
         let of_kind = |kind: &&str| -> Kind {
             let runs = self.runs_of(method, &[kind]);
             let of_prompt = |prompt| runs.iter().filter(|run| run.prompt == prompt).filter_map(of_run).collect();
-            (0..self.prompts.len()).map(of_prompt).filter(|ratios: &Vec<f64>| !ratios.is_empty()).collect()
+            (0..self.prompts.len()).map(of_prompt).filter(|ratios: &Vec<_>| !ratios.is_empty()).collect()
         };
         let ratios: Vec<Kind> = kinds.iter().map(of_kind).collect();
-        let medians: Option<Vec<f64>> = ratios.iter().map(|kind| median(&kind.concat())).collect();
+        let medians: Option<Vec<f64>> = ratios.iter().map(|kind| median(&wholes(kind))).collect();
         Some((geometric_mean(&medians?)?, interval(&ratios, BOOTSTRAP_SEED)))
     }
 }

@@ -178,7 +178,8 @@ impl Bench {
         let runs = self.run_all(&mut bench, &tokens, kept)?;
         // While caches and models are still there.
         let memory = machine::memory();
-        let comparison = Comparison { methods, prompts, runs, greedy: setups[0].sampling.is_greedy() };
+        let turn = self.turns.map(|tokens| tokens as usize);
+        let comparison = Comparison { methods, prompts, runs, greedy: setups[0].sampling.is_greedy(), turn };
         let headline = self.headline(&comparison, &setups[0], &host);
         Ok(Done { comparison, conditions, configs, memory, headline })
     }

@@ -2,19 +2,20 @@
 //!
 //! For each kind of text by itself, because nobody fixes one for all. Who takes the best of several noisy medians and
 //! compares with that very median, compares with luck: so the even repeats choose the best fixed method, and the odd
-//! ones are compared with it. Nothing is compared that ran on another prompt or in another repeat.
+//! ones are compared with it; where there is one repeat in which the methods took turns, the first of each two turns
+//! choose and the second ones are compared. Nothing is compared that ran on another prompt or in another repeat.
 
 use serde::Serialize;
 
 use super::{shortened, Comparison, Method, Run, BOOTSTRAP_SEED};
-use crate::spread::{interval, median, Kind};
+use crate::spread::{interval, median, wholes, Kind, Quotient};
 
 /// The best fixed method for a kind of text, and the adaptive ones beside it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AgainstBest {
     /// Kind of text.
     pub kind: String,
-    /// The fixed method with the highest median ratio to plain decoding on the even repeats. Plain decoding is one.
+    /// The fixed method with the highest median ratio to plain decoding on the first half. Plain decoding is one.
     pub best: String,
     /// That ratio.
     pub best_ratio: f64,
@@ -27,7 +28,7 @@ pub struct AgainstBest {
 pub struct Rival {
     /// Name of the method.
     pub method: String,
-    /// Median ratio of its tokens/s to those of the best fixed method, on the odd repeats.
+    /// Median ratio of its tokens/s to those of the best fixed method, on the second half.
     pub ratio: Option<f64>,
     /// 95 % bootstrap interval of `ratio`.
     pub ratio_interval_95: Option<(f64, f64)>,
@@ -35,25 +36,38 @@ pub struct Rival {
 
 impl Comparison {
     /// Each kind's best fixed method and how the adaptive ones compare with it. `None` if nothing is adaptive, or if
-    /// there is only one repeat.
+    /// there is only one repeat and no turns were taken in it.
     pub fn against_best(&self) -> Option<Vec<AgainstBest>> {
-        let is_halved = self.runs.iter().any(is_odd);
         let is_adaptive = self.methods.iter().any(|method| method.is_adaptive);
+        let is_halved = self.is_repeated() || self.turn.is_some();
         if !is_halved || !is_adaptive {
             return None;
         }
         self.kinds().into_iter().map(|kind| self.against_best_of(kind)).collect()
     }
 
+    fn is_repeated(&self) -> bool {
+        self.runs.iter().any(is_odd)
+    }
+
+    /// The quotient of a run and another method's, as far as it belongs to that half.
+    fn on_half(&self, second: bool, run: &Run, method: usize) -> Option<Quotient> {
+        let quotient = self.quotient(run, method)?;
+        match self.is_repeated() {
+            true => (is_odd(run) == second).then_some(quotient),
+            false => quotient.half(second),
+        }
+    }
+
     fn against_best_of(&self, kind: &str) -> Option<AgainstBest> {
-        let even = |run: &Run| self.ratio(run).filter(|_| !is_odd(run));
-        let on_even = |method: usize| Some((method, median(&self.by_prompts(method, kind, even).concat())?));
+        let first = |run: &Run| self.on_half(false, run, 0);
+        let on_first = |method: usize| Some((method, median(&wholes(&self.by_prompts(method, kind, first)))?));
         let indices = 0..self.methods.len();
         let is_fixed = |method: &Method| !method.is_adaptive && method.synthetic.is_none();
-        let fixed = indices.clone().filter(|&method| is_fixed(&self.methods[method])).filter_map(on_even);
+        let fixed = indices.clone().filter(|&method| is_fixed(&self.methods[method])).filter_map(on_first);
         let (best, best_ratio) = fixed.max_by(|a, b| a.1.total_cmp(&b.1))?;
         let rival = |method: usize| {
-            let ratios = self.by_prompts(method, kind, |run| self.ratio_to(run, best).filter(|_| is_odd(run)));
+            let ratios = self.by_prompts(method, kind, |run| self.on_half(true, run, best));
             Rival::of(&self.methods[method].name, ratios)
         };
         Some(AgainstBest {
@@ -69,7 +83,7 @@ impl Rival {
     fn of(method: &str, ratios: Kind) -> Rival {
         Rival {
             method: method.to_owned(),
-            ratio: median(&ratios.concat()),
+            ratio: median(&wholes(&ratios)),
             ratio_interval_95: interval(&[ratios], BOOTSTRAP_SEED),
         }
     }
@@ -78,7 +92,7 @@ impl Rival {
 /// A line for each kind and adaptive method.
 pub fn table(all: &[AgainstBest]) -> String {
     let mut lines = vec![
-        "adaptive methods against the best fixed one, which even repeats chose and odd ones are compared with"
+        "adaptive methods against the best fixed one: one half of the repeats or turns chose it, the other compares"
             .to_owned(),
         "  kind        method                ratio  95 % range   to".to_owned(),
     ];
@@ -129,6 +143,7 @@ mod tests {
             prompts: vec![Prompt { id: "p".to_owned(), kind: "code".to_owned(), text: "x".to_owned() }],
             runs,
             greedy: true,
+            turn: None,
         }
     }
 
@@ -146,6 +161,41 @@ mod tests {
         assert!(table.contains("code        auto                   1.6"), "{table}");
         assert!(table.contains("a (2.50 x plain)"), "{table}");
         assert!(table.lines().all(|line| line.chars().count() <= 110), "{table}");
+    }
+
+    #[test]
+    fn turns_are_halved_where_there_is_one_repeat() {
+        // Rounds of one token: `a` is best in the first, third, fifth turn, `b` in the others, where control halves its time.
+        let milliseconds = [[100, 100], [40, 80], [50, 50], [90, 40]];
+        let mut comparison = comparison(&[[1, 1, 1, 1]]);
+        comparison.turn = Some(1);
+        for (run, turns) in comparison.runs.iter_mut().zip(milliseconds) {
+            run.stats = Stats::default();
+            run.stats.generated_tokens = 6;
+            turns.iter().cycle().take(6).for_each(|&turn| run.stats.add(&round(turn)));
+        }
+        let all = comparison.against_best().unwrap();
+        let rival = &all[0].methods[0];
+        assert_eq!((all[0].best.as_str(), rival.ratio.map(|ratio| ratio.round())), ("a", Some(2.0)));
+        let (low, high) = rival.ratio_interval_95.unwrap();
+        assert!((low - 2.0).abs() < 1e-3 && (high - 2.0).abs() < 1e-3, "{low} {high}");
+    }
+
+    fn round(milliseconds: u64) -> crate::stats::Round {
+        crate::stats::Round {
+            tokens: vec![0],
+            drafted: 0,
+            depth: 0,
+            accepted: 0,
+            ending: crate::verify::Ending::Recovered,
+            draft: Duration::ZERO,
+            score: Duration::ZERO,
+            sampling: Duration::ZERO,
+            cache: Duration::ZERO,
+            total: Duration::from_millis(milliseconds),
+            predicted: None,
+            threads: None,
+        }
     }
 
     #[test]
