@@ -214,6 +214,12 @@ fn the_tools_do_their_jobs() {
     assert!(seen.contains("architecture   llama") && seen.contains(" draft.gguf ("), "{seen}");
     let check = out(&["check", "models/target.gguf", "models/draft.gguf", "--set", "target.threads=1"]);
     assert!(check.contains("the same 4096 tokens") && check.contains("|Δlogit|"), "{check}");
+    let curve = check.split_once("cost of a pass of n tokens, 1 threads:\n").expect("a table of T(n)").1;
+    let rows = curve.lines().skip(1).map(|row| row.split_whitespace().map(|x| x.parse().unwrap()).collect());
+    let rows: Vec<Vec<f64>> = rows.collect();
+    assert_eq!(rows.iter().map(|row| row[0] as usize).collect::<Vec<_>>(), (1..=16).collect::<Vec<_>>(), "{check}");
+    assert!(rows.iter().all(|row| row.len() == 4 && row[1..].iter().all(|x| *x > 0.0)), "{check}");
+    assert!(rows[0][2..] == [1.0, 1.0] && rows[15][1] > rows[0][1], "{check}");
 
     let wide = folder.path().join("wide.gguf");
     let wide = wide.to_str().unwrap();
