@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foretoken::engine::Engine;
+use foretoken::llama::context::ContextOptions;
 use foretoken::llama::gguf::{GgufFile, GgufWriter, Tensor, TensorType};
 use foretoken::llama::model::{LoadOptions, Model};
 use foretoken::sampler::Sampling;
@@ -186,17 +187,35 @@ fn a_tree_equals_its_paths() {
     let (mut random, tokens) = (Random(13), SAID.start as Token..SAID.end as Token);
     for kind in KINDS {
         let target = model(kind, 0.0, folder.path());
-        let (mut at_once, mut alone) = (scorer(&target, &exact()), scorer(&target, &exact()));
+        let mut at_once = scorer(&target, &exact());
         let text = [prompt(), plain(&target).0].concat();
         // Within the window, across its edge, and far behind it; then back again.
         for (len, leaves) in [(4, 6), (WINDOW as usize - 2, 12), (60, 24), (200, 6), (190, 12), (10, 6)] {
             let tree = random_tree(text[len - 1], leaves, tokens.clone(), &mut random);
             let nodes: Vec<NodeId> = tree.ids().collect();
+            let mut alone = scorer(&target, &exact());
             let worst = difference(&mut at_once, &mut alone, &text[..len], &tree, &nodes);
             println!("{kind:?}, after {len} tokens: {leaves} leaves, {} nodes: {worst:.1e}", tree.len());
             assert!(worst <= 1e-4, "{kind:?}, after {len} tokens: {leaves} leaves, {} nodes: {worst}", tree.len());
         }
     }
+}
+
+/// A cache as small as the window allows would have written over what a shorter text needs again.
+#[test]
+fn what_the_window_has_left_behind_is_still_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = model(Kind::Gemma2 { window: WINDOW }, 0.0, folder.path());
+    let options = ContextOptions { n_ctx: 2048, max_leaves: 16, ..exact() };
+    let (mut at_once, mut alone) = (scorer(&target, &options), scorer(&target, &options));
+    let text = [prompt(), plain(&target).0].concat().repeat(8);
+    let bare = TokenTree::bare(text[text.len() - 1]);
+    at_once.score(SEQ, &text, &bare, &[NodeId::ROOT]).expect("it scores");
+    let context = &text[..60];
+    let tree = random_tree(context[59], 8, SAID.start as Token..SAID.end as Token, &mut Random(17));
+    let nodes: Vec<NodeId> = tree.ids().collect();
+    let worst = difference(&mut at_once, &mut alone, context, &tree, &nodes);
+    assert!(worst <= 1e-4, "after {} tokens, then 60: {worst}", text.len());
 }
 
 /// Or else the tests above would say nothing of windows.
