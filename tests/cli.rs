@@ -161,6 +161,50 @@ fn a_text_goes_on_past_its_end_only_if_told_to() {
 }
 
 #[test]
+fn the_demo_streams_three_texts_and_explains_each_loss() {
+    let mut child = spawn(repository(), &["demo", "-n", "20"]);
+    let (mut pipe, mut shown, mut within_a_line) = (child.stdout.take().unwrap(), Vec::new(), false);
+    let mut chunk = vec![0; 1 << 16];
+    while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+        shown.extend_from_slice(&chunk[..n]);
+        within_a_line |= !shown.ends_with(b"\n");
+    }
+    let mut output = child.wait_with_output().unwrap();
+    output.stdout = shown;
+    let run = Run::of(output, "demo");
+    assert!(within_a_line, "the text comes in whole lines: {:?}", run.succeeds());
+
+    let (texts, table) = run.out.split_once("drafter   tokens/s   acceptance rate").expect("a table");
+    let texts: Vec<&str> = texts.split("── ").skip(1).collect();
+    let mut lines = table.lines().skip(1);
+    let mut plain = 0.0;
+    for (text, kind) in texts.iter().zip(["none", "model", "ngram"]) {
+        let rest = text.strip_prefix(&format!("configs/{kind}.toml\nOnce upon a time, there was a little boat"));
+        let words = rest.and_then(|rest| rest.split_once('\n')).expect("a heading and the prompt").1;
+        assert!(words.len() > 20 && words.ends_with("\n\n"), "{run:?}");
+
+        let row: Vec<&str> = lines.next().expect("a row for each").split_whitespace().collect();
+        let [name, speed, rate, length, ratio] = row[..] else { panic!("five columns: {run:?}") };
+        let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("{text:?} in {run:?}"));
+        let (speed, length, ratio) = (number(speed), number(length), number(ratio));
+        assert!(name == kind && speed > 0.0, "{run:?}");
+        if kind == "none" {
+            plain = speed;
+            assert!((rate, length, ratio) == ("-", 1.0, 1.0), "{run:?}");
+        }
+        // Both speeds are rounded to whole tokens, the ratio to hundredths.
+        let rounding = 0.006 + 0.6 * (1.0 + speed / plain) / (plain - 0.5);
+        assert!((speed / plain - ratio).abs() <= rounding, "{kind}: {run:?}");
+        assert!(rate == "-" || (0.0..=1.0).contains(&number(rate)) && (1.0..=20.0).contains(&length), "{run:?}");
+        let explained = run.out.matches(&format!("\n{kind} lost: a round brought")).count();
+        // What is rounded to 1.00 may have been either.
+        assert!(ratio == 1.0 && kind != "none" || explained == usize::from(ratio < 1.0), "{kind}: {run:?}");
+    }
+    assert_eq!(texts.len(), 3, "{run:?}");
+    assert!(lines.all(|line| line.contains(" lost: ")), "nothing else follows the three rows: {run:?}");
+}
+
+#[test]
 fn the_tools_do_their_jobs() {
     let folder = tempfile::tempdir().unwrap();
     let out = |args: &[&str]| foretoken(repository(), args).succeeds().out.clone();
@@ -170,6 +214,12 @@ fn the_tools_do_their_jobs() {
     assert!(seen.contains("architecture   llama") && seen.contains(" draft.gguf ("), "{seen}");
     let check = out(&["check", "models/target.gguf", "models/draft.gguf", "--set", "target.threads=1"]);
     assert!(check.contains("the same 4096 tokens") && check.contains("|Δlogit|"), "{check}");
+    let curve = check.split_once("cost of a pass of n tokens, 1 threads:\n").expect("a table of T(n)").1;
+    let rows = curve.lines().skip(1).map(|row| row.split_whitespace().map(|x| x.parse().unwrap()).collect());
+    let rows: Vec<Vec<f64>> = rows.collect();
+    assert_eq!(rows.iter().map(|row| row[0] as usize).collect::<Vec<_>>(), (1..=16).collect::<Vec<_>>(), "{check}");
+    assert!(rows.iter().all(|row| row.len() == 4 && row[1..].iter().all(|x| *x > 0.0)), "{check}");
+    assert!(rows[0][2..] == [1.0, 1.0] && rows[15][1] > rows[0][1], "{check}");
 
     let wide = folder.path().join("wide.gguf");
     let wide = wide.to_str().unwrap();

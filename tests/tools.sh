@@ -1,16 +1,28 @@
 #!/bin/sh
-# Installs what building llama.cpp needs and this machine lacks: cmake, a C++ compiler, libclang; and Rust's own tool.
+# Installs what building llama.cpp needs and this machine lacks: cmake, a C++ compiler, libclang with its headers.
+# Rust it only asks for. Its test gives a folder to look for libclang in, instead of /.
 set -eu
+root="${1:-}"
+
+# Whether one of the files is there: a pattern that matches none stands for itself.
+any() {
+    for file in "$@"; do
+        case "$file" in *libclang-cpp*) continue ;; esac
+        [ -e "$file" ] && return 0
+    done
+    return 1
+}
 
 missing=""
 command -v cmake >/dev/null 2>&1 || missing="$missing cmake"
 command -v c++ >/dev/null 2>&1 || missing="$missing g++"
-# bindgen loads libclang; any version will do.
-if ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* \
-        /Library/Developer/CommandLineTools/usr/lib/libclang.dylib /opt/homebrew/opt/llvm/lib/libclang.dylib \
-        2>/dev/null | grep -qv 'libclang-cpp'; then
+# bindgen loads libclang, any version; without clang's own headers, which libclang1 leaves out, it finds no stddef.h.
+any "$root"/usr/lib/llvm-*/lib/libclang*.so* "$root"/usr/lib/*/libclang*.so* "$root"/usr/lib64/libclang*.so* \
+    "$root"/Library/Developer/CommandLineTools/usr/lib/libclang.dylib "$root"/opt/homebrew/opt/llvm/lib/libclang.dylib &&
+    any "$root"/usr/lib/llvm-*/lib/clang/*/include/stddef.h "$root"/usr/lib*/clang/*/include/stddef.h \
+        "$root"/Library/Developer/CommandLineTools/usr/lib/clang/*/include/stddef.h \
+        "$root"/opt/homebrew/opt/llvm/lib/clang/*/include/stddef.h ||
     missing="$missing clang libclang-dev"
-fi
 if ! command -v cargo >/dev/null 2>&1; then
     echo "error: cargo is missing; install Rust from rustup.rs and run this again" >&2
     exit 1
