@@ -12,7 +12,7 @@ use super::context::{default_threads, Context, ContextOptions};
 use super::derive::derived;
 use super::gguf::GgufFile;
 use super::heads::{heads_of, LlamaHeads};
-use super::memory::{human, Dimensions, Need};
+use super::memory::{Dimensions, Need};
 use super::model::{LoadOptions, Model};
 use super::padded::Padded;
 use super::scorer::Scorer;
@@ -47,19 +47,7 @@ pub fn warnings_of(setup: &Setup, all: &[Setup]) -> Result<Vec<String>, LlamaErr
     let options = context_options(setup, trained);
     let need = Need::of(&Dimensions::of(&file), &options);
     let drafts = all.iter().map(|setup| drafts::bytes(setup, &file, &options)).fold(0, u64::saturating_add);
-    let total = need.total().saturating_add(drafts);
-    if let Some(available) = memory::available().filter(|&available| total > available) {
-        let draft = if drafts > 0 { format!(", for drafting {}", human(drafts)) } else { String::new() };
-        warnings.push(format!(
-            "this takes about {} (weights {}, key-value cache {}, buffers {}{draft}) but only {} of memory is available; \
-             use a smaller target.context, a quantised target.kv_type or a smaller model",
-            human(total),
-            human(need.weights),
-            human(need.cache),
-            human(need.buffers),
-            human(available)
-        ));
-    }
+    warnings.extend(memory::available().and_then(|available| need.warning(drafts, available)));
     let drafter = |setup: &Setup| setup.drafter.settings.parse().map(toml::Value::Table);
     let drafts_ask = all.iter().any(|setup| drafter(setup).is_ok_and(|table| wants_gpu(&table)));
     let asked = setup.target.gpu_layers.is_some_and(|n| n > 0) || drafts_ask;
