@@ -1,8 +1,8 @@
 //! What does the machine tell of itself, and of what a run took?
 //!
-//! The processor's name, this process's memory and the energy that the processor counts, where the system tells them
-//! (Linux); `None` elsewhere. `bench` asks around a run, never within one. Energy is that of whole processors and their
-//! memory: what else runs on them is counted too.
+//! The processor's name, and what of it this build leaves unused; this process's memory and the energy that the
+//! processor counts, where the system tells them (Linux); `None` elsewhere. `bench` asks around a run, never within one.
+//! Energy is that of whole processors and their memory: what else runs on them is counted too.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,51 @@ pub fn cpu_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// An instruction set that makes it cheaper to verify several tokens at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstructionSet {
+    /// Its name, for people.
+    pub name: &'static str,
+    /// Whether the processor has it.
+    pub on_cpu: bool,
+    /// Whether this program was built for it: llama.cpp is compiled for what Rust was told to target.
+    pub in_build: bool,
+}
+
+/// Those that matter, here and in this build.
+#[cfg(target_arch = "x86_64")]
+pub fn instruction_sets() -> Vec<InstructionSet> {
+    // `is_x86_feature_detected!` is constant where the compiler was given the feature, and a build for
+    // another machine may not even get here; the raw leaf tells about this one.
+    let leaf = std::arch::x86_64::__cpuid_count(7, 0);
+    let has = |register: u32, bit: u32| register & (1 << bit) != 0;
+    let set = |name, on_cpu, in_build| InstructionSet { name, on_cpu, in_build };
+    vec![
+        set("AVX2", has(leaf.ebx, 5), cfg!(target_feature = "avx2")),
+        set("AVX-512", has(leaf.ebx, 16), cfg!(target_feature = "avx512f")),
+        set("AVX-512 VNNI", has(leaf.ecx, 11), cfg!(target_feature = "avx512vnni")),
+    ]
+}
+
+/// Other processors: nothing to tell.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn instruction_sets() -> Vec<InstructionSet> {
+    Vec::new()
+}
+
+/// One line for the user if the processor has instruction sets that the build leaves out. Such a build verifies several
+/// tokens at a needlessly high price, and nothing else would tell.
+pub fn build_advice(sets: &[InstructionSet]) -> Option<String> {
+    let unused: Vec<&str> = sets.iter().filter(|set| set.on_cpu && !set.in_build).map(|set| set.name).collect();
+    (!unused.is_empty()).then(|| {
+        format!(
+            "this program was built without {}, which this CPU has; build it on this machine with `cargo build \
+             --release` and without RUSTFLAGS in the environment, and it will be faster",
+            unused.join(" and ")
+        )
+    })
 }
 
 /// The physical memory of this process.
@@ -117,6 +162,23 @@ mod tests {
         assert_eq!(Memory::parse(status), Some(Memory { peak_rss_bytes: 2 << 20, rss_anon_bytes: 3072 }));
         assert_eq!(Memory::parse("VmHWM:\t2048 kB\n"), None, "half an answer is none");
         assert_eq!(Memory::parse("VmHWM:\tmuch\nRssAnon:\t3 kB"), None);
+    }
+
+    #[test]
+    fn what_the_processor_has_and_the_build_leaves_out_is_said() {
+        let advice = |cpu: [bool; 2], build: [bool; 2]| {
+            let set = |(name, i): (_, usize)| InstructionSet { name, on_cpu: cpu[i], in_build: build[i] };
+            let advice = build_advice(&[("AVX-512", 0), ("AVX-512 VNNI", 1)].map(set));
+            advice.map(|line| line.split_once(", which").unwrap().0.to_owned())
+        };
+        let without = |sets: &str| Some(format!("this program was built without {sets}"));
+        assert_eq!(advice([true, true], [false, false]), without("AVX-512 and AVX-512 VNNI"));
+        assert_eq!(advice([true, true], [true, false]), without("AVX-512 VNNI"));
+        assert_eq!(advice([true, false], [false, false]), without("AVX-512"), "the CPU has not the other");
+        assert_eq!(advice([true, true], [true, true]), None);
+        assert_eq!(advice([false, false], [false, false]), None, "a CPU without them misses nothing");
+        assert_eq!(advice([false, false], [true, true]), None, "nor by a build that has them");
+        assert_eq!(build_advice(&[]), None);
     }
 
     fn zone(folder: &Path, zone: &str, name: &str, counter: u64) {

@@ -4,7 +4,7 @@ use foretoken::registry::Registry;
 use foretoken::sampler::Sampling;
 use foretoken::testkit::conformance::{self, follows, CHAIN, TREE};
 use foretoken::testkit::toy::{ToyHost, ToyModel, DERIVED};
-use foretoken_drafter::{Drafter, Host, Shape};
+use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Host, Needs, Shape, TokenTree};
 
 /// A built-in drafter over toys: `draft` resembles the target, `stranger` does not.
 fn drafter(target: &ToyModel, kind: &str, settings: &str) -> Box<dyn Drafter> {
@@ -239,4 +239,35 @@ fn heads_that_know_the_target_are_used() {
     let run = conformance::run(&target, Some(drafter), Sampling::GREEDY, TREE, 500, 0).expect("toys do not fail");
     // Three heads that are right: three tokens of four, but where the tree grew elsewhere.
     assert!(run.stats.accepted > 300, "{} of 500", run.stats.accepted);
+}
+
+#[test]
+fn heads_without_a_hidden_state_guess_nothing() {
+    let target = ToyModel::new(48, 3, 6.0, 11).without_hidden();
+    let heads = drafter(&target, "medusa", "heads = 'draft'");
+    let run = conformance::run(&target, Some(heads), Sampling::GREEDY, TREE, 500, 0).expect("toys do not fail");
+    assert_eq!((run.stats.drafted, run.stats.accepted), (0, 0));
+}
+
+/// Takes it for granted that the target gives the hidden states that it asks for.
+struct Demanding;
+
+impl Drafter for Demanding {
+    fn draft(&mut self, _: &DraftRequest<'_>, _: &mut TokenTree) -> Result<(), DraftError> {
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit<'_>) -> Result<(), DraftError> {
+        commit.hidden.map(|_| ()).ok_or_else(|| DraftError::failed("there is no hidden state"))
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { hidden: true, ..Needs::default() }
+    }
+}
+
+#[test]
+fn a_drafter_that_needs_a_target_with_hidden_states_is_found() {
+    let failure = conformance::check(&|_| Box::new(Demanding)).expect_err("not every target gives them");
+    assert!(failure.contains("no hidden states") && failure.contains("there is no hidden state"), "{failure}");
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use foretoken::sampler::Sampling;
 use foretoken::testkit::enumerate::{for_each_outcome, AllDice};
-use foretoken::verify::verify;
+use foretoken::verify::{verify, Ending, Verdict};
 use foretoken_drafter::{Dice, Dist, DraftError, DraftRequest, Drafter, NodeId, SeqId, Shape, Token, TokenTree};
 use foretoken_drafter_merge::Merge;
 use rand::rngs::StdRng;
@@ -56,25 +56,51 @@ fn dist(weights: &[f64]) -> Dist {
     Dist::from_weights(weights.iter().enumerate().map(|(t, &w)| (t as Token, w))).expect("some weight is positive")
 }
 
-/// Emits a law: probability by emitted tokens, and the mean number of accepted ones.
-fn enumerate(laws: &Laws, shape: Shape, grow: &dyn Fn(&Laws, &mut TokenTree)) -> (HashMap<Vec<Token>, f64>, f64) {
-    let mut emitted: HashMap<Vec<Token>, f64> = HashMap::new();
-    let mut accepted = 0.0;
+/// How a round is decided: as by [`verify`].
+type Decide = fn(&TokenTree, &mut dyn FnMut(NodeId) -> Dist, &mut dyn Dice, &mut dyn Dice) -> Verdict;
+
+/// Every outcome of a round: told its probability and the tokens that it emits, of which all but the last are accepted.
+fn for_each_round(
+    decide: Decide,
+    (n_vocab, p): (usize, &dyn Fn(&[Token]) -> Dist),
+    shape: Shape,
+    grow: &dyn Fn(&mut TokenTree),
+    told: &mut dyn FnMut(f64, Vec<Token>),
+) {
     let total = for_each_outcome(|dice: &AllDice| {
-        let mut tree = TokenTree::new(laws.n_vocab, Box::new(dice.clone()));
+        let mut tree = TokenTree::new(n_vocab, Box::new(dice.clone()));
         tree.begin(0, shape);
-        grow(laws, &mut tree);
+        grow(&mut tree);
         let (mut coins, mut tokens) = (dice.clone(), dice.clone());
-        let mut p = |node: NodeId| laws.p(&tree.path(node));
-        let verdict = verify(&tree, &mut p, &mut coins as &mut dyn Dice, &mut tokens);
+        let mut p = |node: NodeId| p(&tree.path(node));
+        let verdict = decide(&tree, &mut p, &mut coins as &mut dyn Dice, &mut tokens);
         let mut text: Vec<Token> = verdict.accepted.iter().map(|&n| tree.token(n)).collect();
         text.push(verdict.token);
         let probability = dice.probability();
-        accepted += probability * verdict.accepted.len() as f64;
-        *emitted.entry(text).or_default() += probability;
+        told(probability, text);
         probability
     });
     assert!((total - 1.0).abs() < 1e-9, "probabilities sum to {total}");
+}
+
+/// Emits a law: probability by emitted tokens, and the mean number of accepted ones.
+fn enumerate(laws: &Laws, shape: Shape, grow: &dyn Fn(&Laws, &mut TokenTree)) -> (HashMap<Vec<Token>, f64>, f64) {
+    enumerate_with(verify, laws, shape, grow)
+}
+
+/// The same for rounds that are decided otherwise.
+fn enumerate_with(
+    decide: Decide,
+    laws: &Laws,
+    shape: Shape,
+    grow: &dyn Fn(&Laws, &mut TokenTree),
+) -> (HashMap<Vec<Token>, f64>, f64) {
+    let mut emitted: HashMap<Vec<Token>, f64> = HashMap::new();
+    let mut accepted = 0.0;
+    for_each_round(decide, (laws.n_vocab, &|path| laws.p(path)), shape, &|tree| grow(laws, tree), &mut |p, text| {
+        accepted += p * (text.len() - 1) as f64;
+        *emitted.entry(text).or_default() += p;
+    });
     (emitted, accepted)
 }
 
@@ -312,5 +338,131 @@ fn on_a_chain_it_accepts_as_much_as_block_verification() {
         let (_, accepted) = enumerate(&laws, shape, &best_first);
         let block = block_verification(&laws, &mut Vec::new(), 3, 1.0, 1.0, &mut Vec::new());
         assert!((accepted - block).abs() < 1e-12, "seed {seed}: {accepted} against {block}");
+    }
+}
+
+/// Recursive rejection sampling (SpecInfer, arXiv 2305.09781, with each child's own proposal law), straight from its
+/// definition: children in order, each accepted with min(1, P/Q), else P becomes what it has beyond Q.
+fn recursive_rejection(
+    tree: &TokenTree,
+    p: &mut dyn FnMut(NodeId) -> Dist,
+    accept: &mut dyn Dice,
+    emit: &mut dyn Dice,
+) -> Verdict {
+    let (mut node, mut accepted) = (NodeId::ROOT, Vec::new());
+    'descend: loop {
+        let mut rest = p(node);
+        for child in tree.children(node) {
+            let token = tree.token(child);
+            let q = match tree.draw(child) {
+                None => Dist::point(token),
+                Some(draw) => {
+                    let before = draw.nodes().iter().take_while(|&&other| other != child);
+                    let gone: Vec<Token> = before.map(|&other| tree.token(other)).collect();
+                    draw.q.without(&gone).expect("the child was drawn from it")
+                }
+            };
+            let a = (rest.p(token) / q.p(token)).min(1.0);
+            if accept.pick(&[a, 1.0 - a]) == 0 {
+                accepted.push(child);
+                node = child;
+                continue 'descend;
+            }
+            // `None`: nothing but rounding is left.
+            rest = Dist::from_weights(rest.iter().map(|(t, p)| (t, p - q.p(t)))).unwrap_or(rest);
+        }
+        return Verdict { accepted, token: rest.draw(emit), ending: Ending::Recovered };
+    }
+}
+
+/// What the verifier accepts and what recursive rejection does, on trees by plan of up to `max_nodes` nodes.
+fn against_rejection(seed: u64, max_nodes: usize) -> (f64, f64) {
+    let laws = Laws { n_vocab: 3, seed: 60_000 + seed };
+    let shape = Shape { max_nodes, depth: 2, width: 2 };
+    let (_, accepted) = enumerate(&laws, shape, &by_plan);
+    let (emitted, rejection) = enumerate_with(recursive_rejection, &laws, shape, &by_plan);
+    let error = error(&laws, &emitted, shape.depth + 1);
+    assert!(error < 1e-9, "seed {seed}: recursive rejection as written here is wrong by {error:e}");
+    (accepted, rejection)
+}
+
+#[test]
+fn with_room_for_the_plan_it_accepts_no_less_than_recursive_rejection() {
+    let mut more = 0;
+    for seed in 0..60 {
+        let (accepted, rejection) = against_rejection(seed, 12);
+        assert!(accepted > rejection - 1e-9, "seed {seed}: {accepted} against {rejection}");
+        more += usize::from(accepted > rejection + 1e-3);
+    }
+    assert!(more > 0, "never more either");
+}
+
+/// Where the nodes run out, what was drawn in one place decides what grows in another. Then it may accept less, but little.
+#[test]
+fn where_nodes_run_out_it_accepts_hardly_less_than_recursive_rejection() {
+    let less = |seed| {
+        let (accepted, rejection) = against_rejection(seed, 5);
+        rejection - accepted
+    };
+    assert!((less(6) - 0.000_561_591_161_9).abs() < 1e-9, "a known case: {}", less(6));
+    for seed in 0..100 {
+        assert!(less(seed) < 3e-3, "seed {seed}: {}", less(seed));
+    }
+}
+
+/// p and q of the reference rounds by the token before; the first row is the root's.
+const P: [[f64; 3]; 4] = [[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.7, 0.2, 0.1], [0.25, 0.25, 0.5]];
+const Q: [[f64; 3]; 4] = [[0.3, 0.1, 0.6], [0.2, 0.3, 0.5], [0.5, 0.4, 0.1], [0.6, 0.3, 0.1]];
+
+fn row<'a>(table: &'a [[f64; 3]; 4], path: &[Token]) -> &'a [f64; 3] {
+    &table[path.last().map_or(0, |&token| token as usize + 1)]
+}
+
+/// Two levels; at every node what `children` adds, given q there and its likeliest token.
+fn two_levels(tree: &mut TokenTree, children: fn(&mut TokenTree, NodeId, Dist, Token)) {
+    let mut next = 0;
+    while let Some(node) = tree.ids().nth(next).filter(|&node| tree.depth(node) < 2) {
+        next += 1;
+        let q = row(&Q, &tree.path(node));
+        let best = (0..3).max_by(|&a, &b| q[a].total_cmp(&q[b])).expect("three tokens");
+        children(tree, node, dist(q), best as Token);
+    }
+}
+
+/// The probabilities that 0, 1 and 2 tokens are accepted were computed outside this project by exact enumeration of
+/// traversal verification and of recursive rejection, written in another language for p and q as above.
+#[test]
+fn accept_probabilities_are_those_of_an_independent_computation() {
+    type Children = fn(&mut TokenTree, NodeId, Dist, Token);
+    let chain: Children = |tree, node, q, _| drop(tree.sample(node, q, 1));
+    let drawn: Children = |tree, node, q, _| drop(tree.sample(node, q, 2));
+    // The likeliest token as it is, and one draw from the others.
+    let drawn_first: Children = |tree, node, q, best| {
+        let others = q.without(&[best]).expect("q has three tokens");
+        let _ = tree.sample(node, others, 1);
+        tree.add(node, best, 0.5);
+    };
+    let fixed_first: Children = |tree, node, q, best| {
+        tree.add(node, best, 0.5);
+        let _ = tree.sample(node, q, 1);
+    };
+    let (mixed, mixed_rejection) = ([0.05, 0.0375, 0.9125], [0.05, 0.05, 0.9]);
+    let cases: [(&str, Children, [f64; 3], [f64; 3]); 4] = [
+        ("chain", chain, [0.4, 0.15, 0.45], [0.4, 0.19, 0.41]),
+        ("drawn", drawn, [0.1, 0.049416666667, 0.850583333333], [0.1, 0.138988095238, 0.761011904762]),
+        ("drawn, then fixed", drawn_first, mixed, mixed_rejection),
+        ("fixed, then drawn: tried in the same order", fixed_first, mixed, mixed_rejection),
+    ];
+    for (kind, children, traversal, rejection) in cases {
+        let rules: [(&str, Decide, [f64; 3]); 2] =
+            [("the verifier", verify, traversal), ("recursive rejection", recursive_rejection, rejection)];
+        for (rule, decide, wanted) in rules {
+            let mut got = [0.0; 3];
+            let shape = Shape { max_nodes: 6, depth: 2, width: 2 };
+            let (p, grow) = (|path: &[Token]| dist(row(&P, path)), |tree: &mut TokenTree| two_levels(tree, children));
+            for_each_round(decide, (3, &p), shape, &grow, &mut |probability, text| got[text.len() - 1] += probability);
+            let is_near = got.iter().zip(wanted).all(|(got, wanted)| (got - wanted).abs() < 1e-9);
+            assert!(is_near, "{kind}: {rule} accepts 0, 1, 2 tokens with {got:?}, not {wanted:?}");
+        }
     }
 }

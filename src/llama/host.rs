@@ -12,16 +12,17 @@ use super::context::{default_threads, Context, ContextOptions};
 use super::derive::derived;
 use super::gguf::GgufFile;
 use super::heads::{heads_of, LlamaHeads};
-use super::memory::{human, Dimensions, Need};
+use super::memory::{Dimensions, Need};
 use super::model::{LoadOptions, Model};
 use super::padded::Padded;
 use super::scorer::Scorer;
 use super::threads::ThreadCount;
-use super::{cpu, drafts, learnt, memory, model, LlamaError};
+use super::{drafts, learnt, memory, model, LlamaError};
 use crate::config::{Setup, TargetSetup, MAX_THREADS};
 use crate::control::Control;
 use crate::engine::Engine;
 use crate::heads::HeadsFile;
+use crate::machine;
 use crate::map;
 use crate::registry::Registry;
 use crate::threads::Threads;
@@ -42,23 +43,11 @@ pub fn warnings_of(setup: &Setup, all: &[Setup]) -> Result<Vec<String>, LlamaErr
     let file = GgufFile::open(&setup.target.model)?;
     file.check()?;
     let trained = file.network("context_length").map_or(DEFAULT_CONTEXT, |n| n as usize);
-    let mut warnings: Vec<String> = cpu::advice().into_iter().collect();
+    let mut warnings: Vec<String> = machine::build_advice(&machine::instruction_sets()).into_iter().collect();
     let options = context_options(setup, trained);
     let need = Need::of(&Dimensions::of(&file), &options);
     let drafts = all.iter().map(|setup| drafts::bytes(setup, &file, &options)).fold(0, u64::saturating_add);
-    let total = need.total().saturating_add(drafts);
-    if let Some(available) = memory::available().filter(|&available| total > available) {
-        let draft = if drafts > 0 { format!(", for drafting {}", human(drafts)) } else { String::new() };
-        warnings.push(format!(
-            "this takes about {} (weights {}, key-value cache {}, buffers {}{draft}) but only {} of memory is available; \
-             use a smaller target.context, a quantised target.kv_type or a smaller model",
-            human(total),
-            human(need.weights),
-            human(need.cache),
-            human(need.buffers),
-            human(available)
-        ));
-    }
+    warnings.extend(memory::available().and_then(|available| need.warning(drafts, available)));
     let drafter = |setup: &Setup| setup.drafter.settings.parse().map(toml::Value::Table);
     let drafts_ask = all.iter().any(|setup| drafter(setup).is_ok_and(|table| wants_gpu(&table)));
     let asked = setup.target.gpu_layers.is_some_and(|n| n > 0) || drafts_ask;

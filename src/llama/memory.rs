@@ -85,6 +85,23 @@ impl Need {
     pub fn total(&self) -> u64 {
         self.weights.saturating_add(self.cache).saturating_add(self.buffers)
     }
+
+    /// One line for the user if it is, with the bytes that `drafts` take, more than what is `available`.
+    pub fn warning(&self, drafts: u64, available: u64) -> Option<String> {
+        let total = self.total().saturating_add(drafts);
+        let draft = if drafts > 0 { format!(", for drafting {}", human(drafts)) } else { String::new() };
+        (total > available).then(|| {
+            format!(
+                "this takes about {} (weights {}, key-value cache {}, buffers {}{draft}) but only {} of memory is \
+                 available; use a smaller target.context, a quantised target.kv_type or a smaller model",
+                human(total),
+                human(self.weights),
+                human(self.cache),
+                human(self.buffers),
+                human(available)
+            )
+        })
+    }
 }
 
 /// Bytes that can be had without swapping: what the system says is available, or less if a control
@@ -136,6 +153,20 @@ mod tests {
         assert_eq!(control_group_left(folder.path()), Some(800));
         write("memory.max", "max\n");
         assert_eq!(control_group_left(folder.path()), None);
+    }
+
+    #[test]
+    fn weights_beyond_the_memory_are_warned_of() {
+        let need = Need { weights: 8_000_000_000, cache: 500_000_000, buffers: 20_000_000 };
+        let warning = need.warning(0, 6_000_000_000).unwrap();
+        let expected = "this takes about 8.5 GB (weights 8.0 GB, key-value cache 500.0 MB, buffers 20.0 MB) but only \
+                        6.0 GB of memory is available;";
+        assert!(warning.starts_with(expected), "{warning}");
+        let warning = need.warning(1_000_000_000, need.total()).unwrap();
+        assert!(warning.starts_with("this takes about 9.5 GB (weights 8.0 GB"), "{warning}");
+        assert!(warning.contains(", for drafting 1.0 GB) but only 8.5 GB of memory is available;"), "{warning}");
+        assert_eq!(need.warning(0, need.total()), None, "just enough");
+        assert!(need.warning(0, need.total() - 1).is_some());
     }
 
     #[test]

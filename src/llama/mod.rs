@@ -9,7 +9,6 @@
 pub mod beside;
 pub mod cache;
 pub mod context;
-pub mod cpu;
 pub mod derive;
 mod drafts;
 pub mod exit;

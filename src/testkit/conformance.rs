@@ -18,8 +18,9 @@ use crate::text::Vocabulary;
 /// The first check that failed, and how.
 pub fn check(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>) -> Result<(), String> {
     for shape in SHAPES {
-        greedy_text_is_plain_text(build, shape)?;
+        greedy_text_is_plain_text(build, &ToyModel::new(48, 3, 6.0, 11), shape)?;
     }
+    no_hidden_states(build)?;
     end_of_generation_inside_a_branch(build)?;
     full_context(build)?;
     for shape in [CHAIN, TREE] {
@@ -54,14 +55,24 @@ const SHAPES: [Shape; 5] = [
     Shape { max_nodes: 255, depth: 64, width: 8 },
 ];
 
-fn greedy_text_is_plain_text(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>, shape: Shape) -> Result<(), String> {
-    let target = ToyModel::new(48, 3, 6.0, 11);
-    let plain = run(&target, None, Sampling::GREEDY, shape, 2_000, 0)?;
-    let drafted = run(&target, Some(build(&target)), Sampling::GREEDY, shape, 2_000, 0)?;
+fn greedy_text_is_plain_text(
+    build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>,
+    target: &ToyModel,
+    shape: Shape,
+) -> Result<(), String> {
+    let plain = run(target, None, Sampling::GREEDY, shape, 2_000, 0)?;
+    let drafted = run(target, Some(build(target)), Sampling::GREEDY, shape, 2_000, 0)?;
     match plain.tokens.iter().zip(&drafted.tokens).position(|(a, b)| a != b) {
         None if plain.tokens.len() == drafted.tokens.len() => Ok(()),
         at => Err(format!("greedy text differs from plain text with {shape:?}, at token {at:?}")),
     }
+}
+
+/// A target may have none to give, whatever the drafter asks for.
+fn no_hidden_states(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>) -> Result<(), String> {
+    let greedy = greedy_text_is_plain_text(build, &ToyModel::new(48, 3, 6.0, 11).without_hidden(), TREE);
+    let law = || law_is_that_of(&ToyModel::new(8, 1, 3.0, 5).without_hidden(), build, &PLAIN, TREE, 50_000);
+    greedy.and_then(|()| law()).map_err(|failure| format!("where the target gives no hidden states: {failure}"))
 }
 
 fn end_of_generation_inside_a_branch(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>) -> Result<(), String> {
@@ -100,9 +111,18 @@ pub fn sampled_law_is_the_targets(
     shape: Shape,
     n: usize,
 ) -> Result<(), String> {
-    let target = ToyModel::new(8, 1, 3.0, 5);
-    let tokens = run(&target, Some(build(&target)), sampling.clone(), shape, n, 1)?.tokens;
-    let chi = follows(&target, sampling, [&tokens[..]]);
+    law_is_that_of(&ToyModel::new(8, 1, 3.0, 5), build, sampling, shape, n)
+}
+
+fn law_is_that_of(
+    target: &ToyModel,
+    build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>,
+    sampling: &Sampling,
+    shape: Shape,
+    n: usize,
+) -> Result<(), String> {
+    let tokens = run(target, Some(build(target)), sampling.clone(), shape, n, 1)?.tokens;
+    let chi = follows(target, sampling, [&tokens[..]]);
     match chi.contradicts() {
         true => {
             Err(format!("text of {sampling:?} does not follow the target's law with {shape:?}: {:.1} sigma", chi.z()))

@@ -23,18 +23,26 @@ pub struct ToyModel {
     rows: Vec<f32>,
     /// The last `order` tokens at every scored node stand for its hidden state; `None`: not asked for.
     hidden: Option<Vec<f32>>,
+    gives_hidden: bool,
 }
 
 impl ToyModel {
     /// A model whose next token depends on the last `order` tokens. Logits are spread over
     /// `sharpness`: 1 is close to uniform, 8 nearly greedy.
     pub fn new(n_vocab: usize, order: usize, sharpness: f32, seed: u64) -> ToyModel {
-        ToyModel { n_vocab, n_ctx: usize::MAX, order, sharpness, seed, noise: None, rows: Vec::new(), hidden: None }
+        let (n_ctx, noise, rows) = (usize::MAX, None, Vec::new());
+        ToyModel { n_vocab, n_ctx, order, sharpness, seed, noise, rows, hidden: None, gives_hidden: true }
     }
 
     /// The same model with a context of `n_ctx` tokens.
     pub fn with_context(mut self, n_ctx: usize) -> ToyModel {
         self.n_ctx = n_ctx;
+        self
+    }
+
+    /// The same model, but one that cannot give hidden states.
+    pub fn without_hidden(mut self) -> ToyModel {
+        self.gives_hidden = false;
         self
     }
 
@@ -93,8 +101,8 @@ impl LanguageModel for ToyModel {
     }
 
     fn keep_hidden(&mut self, keep: bool) -> bool {
-        self.hidden = keep.then(Vec::new);
-        keep
+        self.hidden = (keep && self.gives_hidden).then(Vec::new);
+        self.hidden.is_some()
     }
 
     fn n_vocab(&self) -> usize {
