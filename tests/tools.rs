@@ -24,8 +24,10 @@ impl Machine {
         }
         machine.program("id", "echo 0");
         machine.program("uname", "echo Linux");
-        machine.program("apt-get", "echo \"apt-get $*\" >> \"$LOG\"");
-        machine.program("sudo", "echo sudo >> \"$LOG\"; exec \"$@\"");
+        let asks = "[ \"$1\" = update ] || [ \"${DEBIAN_FRONTEND:-}\" = noninteractive ] || exit 98"; // it would ask
+        machine.program("apt-get", &format!("{asks}\necho \"apt-get $*\" >> \"$LOG\""));
+        machine.program("env", "export \"$1\"; shift; exec \"$@\"");
+        machine.program("sudo", "echo sudo >> \"$LOG\"; unset DEBIAN_FRONTEND; exec \"$@\"");
         machine.file(LIBRARY).file(HEADERS);
         machine
     }

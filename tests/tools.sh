@@ -35,7 +35,8 @@ if command -v apt-get >/dev/null 2>&1; then
     echo "installing:$missing" >&2
     $sudo apt-get update -qq
     # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq $missing >/dev/null
+    # Behind sudo, which clears the environment.
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null
 elif [ "$(uname)" = Darwin ]; then
     echo "error: missing:$missing; run 'xcode-select --install' and 'brew install cmake', then try again" >&2
     exit 1

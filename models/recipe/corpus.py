@@ -10,7 +10,7 @@ import torch
 import documents
 
 BOS, EOS = 1, 2
-SHARES = {"story": 24, "dialogue": 14, "pages": 11, "maths": 11, "code": 11, "edit": 22, "records": 7}
+SHARES = {"story": 31, "dialogue": 13, "pages": 9, "maths": 8, "code": 9, "edit": 25, "records": 5}
 
 
 class Stream:
