@@ -10,7 +10,9 @@
 //! children before fixed ones, whoever grew first, and the verifier needs to know no more.
 //!
 //! * **The budget.** Of the nodes that are left, each part may take an equal share with those still to come. What it
-//!   does not take goes on to the next: a lookup that finds nothing leaves everything to the model.
+//!   does not take goes on to the next: a lookup that finds nothing leaves everything to the model. A lookup whose share was
+//!   spent on likely guesses only may take a share of the rest too, and so on: a long repetition needs no model to be
+//!   continued.
 //! * **The order.** Lookups first, models last. A model scores the branches of the parts before it in the same passes
 //!   as its own, and corrects them where they leave its mind. Its draws leave out what is there: fixed choices and one
 //!   draw from the rest, which accepts most at a single node (Hu et al., arXiv 2502.18779). The other way round the
@@ -52,12 +54,19 @@ impl Drafter for Merge {
     fn draft(&mut self, request: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
         let mut to_come = self.parts.len();
         for part in &mut self.parts {
-            let room = tree.room();
-            let share = room.div_ceil(to_come);
-            let kept_back = tree.reserve(0);
-            tree.reserve(kept_back + room - share);
-            part.draft(request, tree)?;
-            tree.reserve(kept_back);
+            let before = (tree.passes(), tree.evaluations().len());
+            loop {
+                let room = tree.room();
+                let kept_back = tree.reserve(0);
+                tree.reserve(kept_back + room - room.div_ceil(to_come));
+                part.draft(request, tree)?;
+                let is_spent = tree.room() == 0;
+                tree.reserve(kept_back);
+                let is_look_up = (tree.passes(), tree.evaluations().len()) == before;
+                if !(is_spent && is_look_up && tree.room() > 0 && ends_likely(tree)) {
+                    break;
+                }
+            }
             to_come -= 1;
             if to_come > 0 {
                 tree.next_part();
@@ -79,6 +88,14 @@ impl Drafter for Merge {
     }
 }
 
+/// Whether the guess added last, of those that look-ups add the least likely, is likely enough to go on from there. What
+/// was drawn must not be asked for again.
+fn ends_likely(tree: &TokenTree) -> bool {
+    tree.ids().next_back().is_some_and(|node| tree.draw(node).is_none() && tree.survival(node) >= LIKELY)
+}
+
+const LIKELY: f32 = 0.75;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +108,21 @@ mod tests {
         fn draft(&mut self, _: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
             for i in 0..self.0 as Token {
                 tree.add(NodeId::ROOT, self.1 + i, 0.1);
+            }
+            Ok(())
+        }
+    }
+
+    /// Adds a chain as long as it may, from the root, each token with the same belief.
+    struct Repeats(f32);
+
+    impl Drafter for Repeats {
+        fn draft(&mut self, _: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
+            let mut at = Some(NodeId::ROOT);
+            let mut next = 60;
+            while let Some(node) = at {
+                at = tree.add(node, next, self.0);
+                next += 1;
             }
             Ok(())
         }
@@ -117,8 +149,12 @@ mod tests {
     }
 
     fn tokens(parts: Vec<Box<dyn Drafter>>) -> Vec<Token> {
+        grown(parts, Shape { max_nodes: 7, depth: 1, width: 1 })
+    }
+
+    fn grown(parts: Vec<Box<dyn Drafter>>, shape: Shape) -> Vec<Token> {
         let mut tree = TokenTree::new(100, Box::new(Nothing));
-        tree.begin(0, Shape { max_nodes: 7, depth: 1, width: 1 });
+        tree.begin(0, shape);
         let request = DraftRequest { seq: SeqId(0), context: &[0], law: &Nothing };
         Merge::new(parts).draft(&request, &mut tree).unwrap();
         tree.ids().skip(1).map(|n| tree.token(n)).collect()
@@ -132,5 +168,18 @@ mod tests {
         assert_eq!(tokens(vec![eats(0, 10), eats(1, 20), eats(9, 30)]), [20, 30, 31, 32, 33, 34, 35]);
         assert_eq!(tokens(vec![eats(3, 10), eats(3, 10), eats(9, 30)]), [10, 11, 12, 30, 31, 32, 33], "merged");
         assert_eq!(tokens(vec![both(), eats(9, 30)]), [40, 41, 50, 51, 30, 31, 32], "a merge within a merge");
+    }
+
+    #[test]
+    fn likely_guesses_go_on_beyond_their_share() {
+        let shape = Shape { max_nodes: 16, depth: 16, width: 1 };
+        let of = |belief, other: fn() -> Box<dyn Drafter>| grown(vec![Box::new(Repeats(belief)), other()], shape);
+        let eats: fn() -> Box<dyn Drafter> = || Box::new(Eats(9, 10));
+        assert_eq!(of(0.999, eats), (60..76).collect::<Vec<Token>>(), "likely to its end");
+        // 0.97^8 is 0.78, and 0.97^12 is 0.69: half of what was left, and no more.
+        assert_eq!(of(0.97, eats), (60..72).chain(10..14).collect::<Vec<Token>>());
+        assert_eq!(of(0.96, eats), (60..68).chain(10..18).collect::<Vec<Token>>(), "0.96^8 is 0.72");
+        let least = grown(vec![Box::new(Repeats(0.999)), eats()], Shape { max_nodes: 1, ..shape });
+        assert_eq!(least, [60], "nothing is left to go on with");
     }
 }
