@@ -6,9 +6,9 @@
 //!
 //! `random` guesses a token at random each time and is sure of it. `turncoat` knows the plain text and guesses right for
 //! 200 tokens, with the same conviction ever after; at a temperature above 0 nobody knows the text, so it is left out
-//! there. With `--twice`, `plain` is plain decoding once more: how far its ratio is from 1 is the machine's noise. Every
-//! prompt is continued in every way, a few tokens each in turn, and every way has a context and a control of its own, kept
-//! from text to text.
+//! there. The plain text is decoded for it beforehand. With `--twice`, `plain` is plain decoding once more: how far its
+//! ratio is from 1 is the machine's noise. Every prompt is continued in every way, a few tokens each in turn, and every way
+//! has a context and a control of its own, kept from text to text.
 //! The floor is 0.98 of plain decoding, and it fails where the whole 95 % interval lies below; turns count towards the
 //! interval like repeats.
 //!
@@ -200,6 +200,16 @@ impl Floors {
         plain_text: &Mutex<Vec<Token>>,
     ) -> Result<Vec<(usize, Generation)>, Error> {
         let never = AtomicBool::new(false);
+        // The turncoat must know what plain decoding says, some tokens beyond its end too. Nobody's time.
+        if ways.iter().any(|way| way.name == TURNCOAT) {
+            let limits = Limits { max_tokens: self.max_tokens + BEYOND, stop: Vec::new(), ignore_end: true };
+            host.threads().set(ways[0].threads);
+            let plain = &mut ways[0].engine;
+            plain.forget();
+            let mut text = Continuation::begin(plain, prompt, &limits, &never)?;
+            while text.step(plain, host.model().as_ref(), &never)?.is_none() {}
+            *plain_text.lock().unwrap_or_else(PoisonError::into_inner) = [prompt, text.tokens()].concat();
+        }
         let limits = Limits { max_tokens: self.max_tokens, stop: Vec::new(), ignore_end: true };
         let mut courses = Vec::new();
         for (i, way) in ways.iter_mut().enumerate() {
@@ -209,24 +219,18 @@ impl Floors {
             let text = Continuation::begin(&mut way.engine, prompt, &limits, &never)?;
             courses.push(Course { way: i, text, threads: host.threads().get(), stop: None });
         }
-        // The turncoat must know what comes, and whoever came first in a turn comes last in the next.
-        let ahead = if ways.iter().any(|way| way.name == TURNCOAT) { AHEAD } else { 0 };
         let mut goal = 0;
         while courses.iter().any(|course| course.stop.is_none()) {
             goal += self.turns;
             for course in courses.iter_mut().filter(|course| course.stop.is_none()) {
-                let goal = if course.way == 0 { goal + ahead } else { goal };
                 host.threads().set(course.threads);
                 while course.stop.is_none() && course.text.tokens().len() < goal {
                     let engine = &mut ways[course.way].engine;
                     course.stop = course.text.step(engine, host.model().as_ref(), &never)?;
                 }
                 course.threads = host.threads().get();
-                if course.way == 0 {
-                    *plain_text.lock().unwrap_or_else(PoisonError::into_inner) =
-                        [prompt, course.text.tokens()].concat();
-                }
             }
+            // Whoever came first comes last.
             courses.rotate_left(1);
         }
         Ok(courses.into_iter().map(|course| (course.way, course.text.end(Stop::Length))).collect())
@@ -330,7 +334,7 @@ const RIGHT: usize = 200;
 
 const TURNCOAT: &str = "turncoat";
 
-/// Tokens that plain decoding is ahead of the others: more than a turn, a round that reaches over its end, and a tree.
-const AHEAD: usize = 48;
+/// Tokens of the plain text beyond the end: more than a tree is deep.
+const BEYOND: usize = 32;
 
 const FLOOR: f64 = 0.98;
