@@ -59,10 +59,13 @@ fn dist(weights: &[f64]) -> Dist {
 /// How a round is decided: as by [`verify`].
 type Decide = fn(&TokenTree, &mut dyn FnMut(NodeId) -> Dist, &mut dyn Dice, &mut dyn Dice) -> Verdict;
 
+/// The size of a vocabulary, and the target's law after a path.
+type Target<'a> = (usize, &'a dyn Fn(&[Token]) -> Dist);
+
 /// Every outcome of a round: told its probability and the tokens that it emits, of which all but the last are accepted.
 fn for_each_round(
     decide: Decide,
-    (n_vocab, p): (usize, &dyn Fn(&[Token]) -> Dist),
+    (n_vocab, p): Target<'_>,
     shape: Shape,
     grow: &dyn Fn(&mut TokenTree),
     told: &mut dyn FnMut(f64, Vec<Token>),
