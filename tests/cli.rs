@@ -161,6 +161,14 @@ fn a_text_goes_on_past_its_end_only_if_told_to() {
 }
 
 #[test]
+fn what_lies_beside_a_target_is_found_through_a_relative_configuration() {
+    let output = spawn(repository(), &["run", "-c", "configs/auto.toml", "-n", "4", "-p", "Once"]).wait_with_output();
+    let run = Run::of(output.unwrap(), "auto");
+    run.succeeds();
+    assert!(format!("{run:?}").contains("model draft.gguf, found beside the target"), "{run:?}");
+}
+
+#[test]
 fn the_demo_streams_three_texts_and_explains_each_loss() {
     let mut child = spawn(repository(), &["demo", "-n", "20"]);
     let (mut pipe, mut shown, mut within_a_line) = (child.stdout.take().unwrap(), Vec::new(), false);

@@ -226,8 +226,11 @@ impl Host for LlamaHost<'_> {
         let Ok(target) = GgufFile::open(self.target.path()) else { return Companions::default() };
         let TargetInfo { n_embd, n_vocab, tokenizer, .. } = self.target();
         let own = |path: &PathBuf| HeadsFile::open(path).is_ok_and(|h| h.check(n_embd, n_vocab, tokenizer).is_ok());
-        let heads = models_in(self.target.path()).map(|file| file.path().to_owned()).filter(own).collect();
-        Companions { models: best_first(draft_models(&target)), heads }
+        let heads = models_in(self.target.path()).map(|file| file.path().to_owned()).filter(own);
+        // Whoever opens them resolves them again, and these are not relative to a configuration.
+        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let models = best_first(draft_models(&target)).into_iter().map(whole).collect();
+        Companions { models, heads: heads.map(whole).collect() }
     }
 
     fn open_heads(&mut self, path: &Path) -> Result<Box<dyn Heads>, DraftError> {
