@@ -40,6 +40,8 @@ pub struct Threads {
     first: f64,
     rounds: u32,
     patience: u32,
+    /// Rounds to wait before fewer are tried again, since that was in vain.
+    caution: u32,
     trial: Option<Trial>,
 }
 
@@ -77,6 +79,7 @@ impl Threads {
             first: 0.0,
             rounds: 0,
             patience: PATIENCE,
+            caution: 0,
             trial: None,
         }
     }
@@ -146,6 +149,9 @@ impl Threads {
         self.least = self.least.min(step);
         self.record = self.record.min(step);
         if step > self.least * (1.0 + DRIFT) {
+            if self.rounds < self.caution {
+                return;
+            }
             let mut others = fewer(self.now);
             others.extend(more(self.now, self.most));
             return self.begin(Why::Slower, others);
@@ -186,6 +192,11 @@ impl Threads {
             (_, Some(_)) => PATIENCE,
             (Why::More, None) => (self.patience * 2).min(PATIENCE_AT_MOST),
             (_, None) => self.patience,
+        };
+        self.caution = match (why, better) {
+            (_, Some(_)) => 0,
+            (Why::Slower, None) => (self.caution * 2).clamp(CAUTION, CAUTION_AT_MOST),
+            (_, None) => self.caution,
         };
         let before = self.now;
         self.settle(better.map_or(before, |(threads, _)| threads));
@@ -252,7 +263,7 @@ const DRIFT: f64 = 0.25;
 
 /// Rounds for which each number is tried, the ratio above which one is enough, and what the best must gain to be kept.
 const TRIAL: usize = 3;
-const HOPELESS: f64 = 1.6;
+const HOPELESS: f64 = 1.3;
 const WORTHWHILE: f64 = 0.08;
 
 /// Rounds before half of the threads are tried for the first time, and the plain steps that it may cost.
@@ -262,6 +273,11 @@ const EXPLORING_COSTS: f64 = 2.0;
 /// Rounds with fewer threads than there may be before more are tried, at first and at most.
 const PATIENCE: u32 = 48;
 const PATIENCE_AT_MOST: u32 = 768;
+
+/// Rounds before fewer are tried again after that was in vain, at first and at most: other machines' load on the same
+/// hardware comes and goes, and no number of threads is a remedy.
+const CAUTION: u32 = 64;
+const CAUTION_AT_MOST: u32 = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -344,6 +360,21 @@ mod tests {
         let (now, seconds) = live(&mut threads, &workers, 500, &slow);
         assert_eq!(now, 4);
         assert!((seconds - 500.0 * slow(4)).abs() < 1e-6, "and tried no more");
+    }
+
+    #[test]
+    fn speed_that_comes_and_goes_whatever_the_number_is_soon_left_alone() {
+        for most in [2, 4, 8] {
+            let (mut threads, workers) = of(most);
+            let (mut total, mut ideal) = (0.0, 0.0);
+            for phase in 0..60 {
+                let level = if phase % 2 == 0 { 1.0 } else { 1.5 };
+                let seconds = |n: usize| level * quiet(n);
+                total += live(&mut threads, &workers, 20, &seconds).1;
+                ideal += 20.0 * seconds(most);
+            }
+            assert!(total < ideal * 1.01, "{most}: {:.4}", total / ideal);
+        }
     }
 
     #[test]
