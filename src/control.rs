@@ -69,8 +69,8 @@ pub struct Control {
     surprises: u32,
     choices: Vec<usize>,
     threads: Option<Threads>,
-    /// The context of the last round.
-    context: usize,
+    /// The context from which on the time of a plain step is watched.
+    watched_from: Option<usize>,
 }
 
 /// What to do in a round.
@@ -301,8 +301,14 @@ impl Control {
 
     fn watch_threads(&mut self, context: usize) {
         let (Some(threads), Some(plain)) = (&mut self.threads, self.curve.seconds(context, 1)) else { return };
-        threads.watch(plain.seconds, !CostCurve::is_alike(context, self.context), self.account.balance);
-        self.context = context;
+        // A longer context makes every step slower, whatever the number of threads.
+        let first = *self.watched_from.get_or_insert(context);
+        let longest = first + (first / 4).max(A_LITTLE_LONGER);
+        let is_other = !CostCurve::is_alike(context, first) || !(first..=longest).contains(&context);
+        threads.watch(plain.seconds, is_other, self.account.balance);
+        if is_other {
+            self.watched_from = Some(context);
+        }
     }
 
     /// Whether to draft, how far, and whether to see a guess verified even if none seems to pay.
@@ -691,6 +697,9 @@ const SURPRISES: u32 = 4;
 /// Calls in a row that led to no guess worth verifying, after which a drafter is off: where nothing is verified nothing
 /// is learned, and the trial that follows verifies.
 const WASTED: u32 = 2;
+
+/// Tokens by which a context may grow, or by a quarter, before the times of its plain steps are no longer compared.
+const A_LITTLE_LONGER: usize = 128;
 
 /// Calls by which a drafter that was off is judged, what they must be worth on average, in plain steps, and a half-life
 /// of 8 calls while it is on. No call counts for more than one plain step: past winnings are no reason to go on.

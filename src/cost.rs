@@ -224,7 +224,8 @@ impl Point {
 }
 
 /// What drafting costs: seconds for a call, for each pass of a draft model, for each token that the draft model missed
-/// while nothing was drafted, and for listening to what became final in plain rounds.
+/// while nothing was drafted, and for listening to what became final in plain rounds. All of it by the last calls alone, so
+/// that it follows the length of the context.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DraftCost {
     /// Passes and seconds of the last calls.

@@ -32,6 +32,7 @@ pub struct Engine {
     context: Vec<Token>,
     observer: Option<Observer>,
     clock: Box<dyn Clock>,
+    loading: Option<Duration>,
     seed: u64,
     needs: Needs,
     top: Vec<Vec<(Token, f32)>>,
@@ -108,6 +109,7 @@ impl Engine {
             context: Vec::new(),
             observer: None,
             clock: Box::new(Wall(Instant::now())),
+            loading: None,
             seed,
             needs: Needs::default(),
             top: Vec::new(),
@@ -133,6 +135,13 @@ impl Engine {
     /// Go by another clock. Control decides by it, and statistics report it.
     pub fn with_clock(mut self, clock: Box<dyn Clock>) -> Engine {
         self.clock = clock;
+        self
+    }
+
+    /// Loading the models took so long: what is measured before the first text then adds a tenth of that at most, beyond
+    /// its first pass.
+    pub fn with_loading(mut self, took: Duration) -> Engine {
+        self.loading = Some(took);
         self
     }
 
@@ -352,14 +361,15 @@ impl Engine {
 
     /// A control that knows no T(n) yet gets a few points from the end of the prompt, read in passes of 4, 2 and 1
     /// tokens; the largest first, since a first pass may be slow. They must be read anyway: this adds the time of some
-    /// three plain steps, once, and nothing where that would be more than [`MEASURING`] seconds.
+    /// three plain steps, once. Nothing more is measured after [`MEASURING`] seconds, or, where it is known what loading
+    /// took, when another pass would make it more than a tenth of loading and reading.
     fn measure_passes(&mut self) -> Result<(), EngineError> {
         let is_new = self.control.as_ref().is_some_and(Control::knows_nothing);
         let mut root = match self.context.len().checked_sub(1 + PASSES.iter().sum::<usize>()) {
             Some(root) if is_new && root > 0 => root,
             _ => return Ok(()),
         };
-        let (mut points, mut spent) = (Vec::new(), 0.0);
+        let (mut points, mut spent, mut allowance) = (Vec::new(), 0.0, MEASURING);
         for n in PASSES {
             let context = &self.context[..=root];
             self.tree.begin(context[root], Shape { max_nodes: n, depth: n, width: 1 });
@@ -369,15 +379,20 @@ impl Engine {
             }
             let nodes: Vec<NodeId> = self.tree.ids().collect();
             let bare = TokenTree::bare(context[root]);
+            let reading = self.clock.now();
             self.target.score(SEQ, context, &bare, &[]).map_err(EngineError::Target)?;
             let begun = self.clock.now();
+            if let Some(loading) = self.loading.filter(|_| points.is_empty()) {
+                let took = loading + begun.saturating_sub(reading);
+                allowance = MEASURING.min(SHARE_OF_LOADING * took.as_secs_f64());
+            }
             self.target.score(SEQ, context, &self.tree, &nodes).map_err(EngineError::Target)?;
             let time = self.clock.now().saturating_sub(begun);
             spent += time.as_secs_f64();
             points.push((nodes.len(), time));
             root += n;
-            if spent + time.as_secs_f64() > MEASURING && n > 1 {
-                return Ok(());
+            if spent + time.as_secs_f64() > allowance {
+                break;
             }
         }
         if let Some(control) = &mut self.control {
@@ -403,9 +418,11 @@ impl Engine {
     }
 }
 
-/// Tokens of the passes that are measured before the first text, and the seconds that they may take.
+/// Tokens of the passes that are measured before the first text, the seconds that they may take, and their share of what
+/// loading and reading took.
 const PASSES: [usize; 3] = [4, 2, 1];
 const MEASURING: f64 = 2.0;
+const SHARE_OF_LOADING: f64 = 0.1;
 
 /// One text at a time; the interfaces are ready for more.
 const SEQ: SeqId = SeqId(0);
@@ -450,5 +467,33 @@ mod tests {
         assert_eq!(controlled, plain, "the text is the same");
         let (_, measured) = text(engine().with_control(Control::new()), &prompt[..8]);
         assert_eq!(measured, Some(vec![]), "a short prompt has nothing to spare");
+    }
+
+    #[test]
+    fn measuring_ends_when_it_would_take_more_than_loading_allows() {
+        /// Every look takes a second.
+        struct Seconds(std::sync::atomic::AtomicU64);
+        impl Clock for Seconds {
+            fn now(&self) -> Duration {
+                Duration::from_secs(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            }
+        }
+        let measured = |loading: Option<u64>| {
+            let shape = Shape { max_nodes: 4, depth: 4, width: 1 };
+            let engine = Engine::new(Box::new(ToyModel::new(12, 2, 2.0, 5)), None, Sampling::GREEDY, shape, 1)
+                .with_control(Control::new())
+                .with_clock(Box::new(Seconds(0.into())));
+            let mut engine = match loading {
+                Some(seconds) => engine.with_loading(Duration::from_secs(seconds)),
+                None => engine,
+            };
+            engine.start(&(0..9).collect::<Vec<Token>>()).unwrap();
+            engine.control().map(|c| c.curve().points(0).iter().map(|p| p.0).collect::<Vec<usize>>())
+        };
+        // A pass takes a second here, and so does reading.
+        assert_eq!(measured(None), Some(vec![2, 4]), "two seconds at most");
+        assert_eq!(measured(Some(19)), Some(vec![2, 4]), "and two of twenty");
+        assert_eq!(measured(Some(18)), Some(vec![4]), "two were more than a tenth");
+        assert_eq!(measured(Some(0)), Some(vec![4]));
     }
 }

@@ -85,7 +85,7 @@ mod tests {
             "round_cost": {"draft": 0.2, "draft_per_node": 0.05, "verify": 1.3, "other": 0.01, "pass_tokens": 3.0,
                 "pass_ratio": 1.3},
             "summary": {"rounds": 100, "plain_rounds": 10, "drafted": 180, "accepted": 110, "verify_s": 1.3,
-                "acceptance_by_position": shares, "reached_by_position": shares, "realised_over_predicted": 0.97,
+                "acceptance_by_position": shares, "conditional_acceptance_by_position": shares, "reached_by_position": shares, "realised_over_predicted": 0.97,
                 "by_nodes": [{"nodes": 0, "rounds": 10, "pass_s": 0.01}, {"nodes": 2, "rounds": 90, "pass_s": 0.013}]},
         })
     }
@@ -246,6 +246,7 @@ mod tests {
                 row["round_cost"]["pass_ratio"] = json!(number);
                 row["summary"]["verify_s"] = json!(number);
                 row["summary"]["acceptance_by_position"] = json!([number, number]);
+                row["summary"]["conditional_acceptance_by_position"] = json!([number, number]);
                 row["summary"]["realised_over_predicted"] = json!(number);
             }
             assert_sound(&drawn(&report));

@@ -5,7 +5,11 @@
 //! `{"task_id", "prompt"}`. Of a question with several turns the first is the prompt: what the model would have
 //! answered is not in the file. Other keys are ignored. No chat template is applied here or by who reads these.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
 
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
@@ -28,11 +32,11 @@ pub struct Prompt {
 #[error("{0}")]
 pub struct PromptError(String);
 
-/// Read files in the order given. A folder means every `.jsonl` file in it; any other file than
-/// `.jsonl` is one prompt, and its name is the kind. A question's kind is its category, a task's is `code`.
+/// Read files in the order given. A folder means every `.jsonl` file in it, or `.jsonl.gz`; any other file
+/// is one prompt, and its name is the kind. A question's kind is its category, a task's is `code`.
 ///
 /// # Errors
-/// A file cannot be read, is compressed, or is not what its name says.
+/// A file cannot be read, or is not what its name says.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Prompt>, PromptError> {
     let mut prompts = Vec::new();
     for path in paths {
@@ -71,12 +75,14 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, PromptError> {
 }
 
 fn read_file(file: &Path) -> Result<Vec<Prompt>, PromptError> {
-    if file.extension().is_some_and(|e| e == "gz") {
-        return Err(PromptError(format!("{} is compressed: unpack it with gunzip", file.display())));
-    }
-    let text = std::fs::read_to_string(file).map_err(|e| unreadable(file, &e))?;
+    let text = match is_packed(file) {
+        true => unpacked(file),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(|e| unreadable(file, &e))?;
     if !is_jsonl(file) {
-        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let whole = if is_packed(file) { file.file_stem().map_or(file, Path::new) } else { file };
+        let name = whole.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         return Ok(vec![Prompt { id: name.clone(), kind: name, text }]);
     }
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -140,11 +146,31 @@ fn unreadable(path: &Path, error: &std::io::Error) -> PromptError {
 }
 
 fn is_jsonl(file: &Path) -> bool {
-    file.extension().is_some_and(|e| e == "jsonl")
+    let whole = if is_packed(file) { file.file_stem().map_or(file, Path::new) } else { file };
+    whole.extension().is_some_and(|e| e == "jsonl")
 }
+
+/// HumanEval is published so.
+fn is_packed(file: &Path) -> bool {
+    file.extension().is_some_and(|e| e == "gz")
+}
+
+fn unpacked(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let size = MultiGzDecoder::new(File::open(file)?).take(MOST_UNPACKED + 1).read_to_string(&mut text)?;
+    match size as u64 > MOST_UNPACKED {
+        true => Err(std::io::Error::other("it unpacks to more than 256 MiB; split it")),
+        false => Ok(text),
+    }
+}
+
+/// Bytes of a compressed file's text.
+const MOST_UNPACKED: u64 = 256 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
@@ -229,9 +255,30 @@ mod tests {
             read(std::slice::from_ref(&file)).unwrap_err().to_string(),
             "prompt `c-3` is empty: give some text to continue"
         );
-        let packed = folder.join("HumanEval.jsonl.gz");
-        let error = read(&[packed]).unwrap_err().to_string();
-        assert!(error.ends_with("HumanEval.jsonl.gz is compressed: unpack it with gunzip"), "{error}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn published_files_may_be_compressed() {
+        let folder = folder("packed");
+        let pack = |name: &str, text: &str| {
+            let file = std::fs::File::create(folder.join(name)).unwrap();
+            let mut packer = flate2::write::GzEncoder::new(file, flate2::Compression::default());
+            packer.write_all(text.as_bytes()).unwrap();
+            packer.finish().unwrap();
+        };
+        pack("HumanEval.jsonl.gz", "{\"task_id\": \"Made/0\", \"prompt\": \"def one():\\n\"}\n");
+        pack("letter.txt.gz", "Dear reader,");
+        let task = Prompt { id: "Made/0".to_owned(), kind: "code".to_owned(), text: "def one():\n".to_owned() };
+        assert_eq!(read(std::slice::from_ref(&folder)).unwrap(), [task], "of a folder, what has lines");
+        let letter = &read(&[folder.join("letter.txt.gz")]).unwrap()[0];
+        assert_eq!((letter.id.as_str(), letter.text.as_str()), ("letter", "Dear reader,"));
+        let broken = folder.join("broken.jsonl.gz");
+        for bytes in [&b"no archive"[..], &std::fs::read(folder.join("HumanEval.jsonl.gz")).unwrap()[..30]] {
+            std::fs::write(&broken, bytes).unwrap();
+            let error = read(std::slice::from_ref(&broken)).unwrap_err().to_string();
+            assert!(error.starts_with("cannot read prompts from") && error.contains("broken.jsonl.gz: "), "{error}");
+        }
         std::fs::remove_dir_all(folder).unwrap();
     }
 

@@ -65,6 +65,10 @@ pub struct Stats {
     offered: Vec<usize>,
     /// Rounds that accepted at least d tokens, for d = 1, 2, …
     reached: Vec<usize>,
+    /// Rounds whose walk came to guesses at depth d, all above having been accepted, for d = 1, 2, … Records from before
+    /// this was kept have none.
+    #[serde(default)]
+    came_to: Vec<usize>,
     /// Rounds that verified n nodes, for n = 0, 1, …
     by_nodes: Vec<Alike>,
     /// Time to bring the models up to date with the prompt.
@@ -118,6 +122,8 @@ impl Stats {
         self.accepted += round.accepted;
         count_up_to(&mut self.offered, round.depth);
         count_up_to(&mut self.reached, round.accepted);
+        let was_rejected = round.drafted > 0 && round.ending == Ending::Recovered;
+        count_up_to(&mut self.came_to, round.accepted + usize::from(was_rejected));
         self.alike(round.drafted).add(round);
         self.draft += round.draft;
         self.verify += round.score;
@@ -146,6 +152,7 @@ impl Stats {
         self.accepted += other.accepted;
         add_each(&mut self.offered, &other.offered);
         add_each(&mut self.reached, &other.reached);
+        add_each(&mut self.came_to, &other.came_to);
         other.by_nodes.iter().enumerate().for_each(|(nodes, rounds)| self.alike(nodes).merge(rounds));
         self.prefill += other.prefill;
         self.draft += other.draft;
@@ -174,6 +181,13 @@ impl Stats {
     pub fn acceptance_by_position(&self) -> Vec<f64> {
         let reached = self.reached.iter().copied().chain(std::iter::repeat(0));
         self.offered.iter().zip(reached).map(|(&offered, reached)| reached as f64 / offered as f64).collect()
+    }
+
+    /// For each d = 1, 2, …, of the rounds that came to guesses at depth d, all above having been accepted, the share that
+    /// accepted one.
+    pub fn conditional_acceptance_by_position(&self) -> Vec<f64> {
+        let reached = self.reached.iter().copied().chain(std::iter::repeat(0));
+        self.came_to.iter().zip(reached).map(|(&came, reached)| reached as f64 / came as f64).collect()
     }
 
     /// For each d = 1, 2, …, the share of all rounds, plain ones included, that accepted at least d tokens.
@@ -253,6 +267,7 @@ impl Stats {
             acceptance_rate: self.acceptance_rate(),
             mean_acceptance_length: self.mean_acceptance_length(),
             acceptance_by_position: self.acceptance_by_position(),
+            conditional_acceptance_by_position: self.conditional_acceptance_by_position(),
             reached_by_position: self.reached_by_position(),
             by_nodes: self.by_nodes(),
             prefill_s: self.prefill.as_secs_f64(),
@@ -324,6 +339,8 @@ pub struct Summary {
     pub mean_acceptance_length: Option<f64>,
     /// The share of rounds that accepted a token at depth 1, 2, …, among those that drafted one there.
     pub acceptance_by_position: Vec<f64>,
+    /// Of the rounds that came to guesses at depth 1, 2, …, all above having been accepted, the share that accepted one.
+    pub conditional_acceptance_by_position: Vec<f64>,
     /// The share of all rounds that accepted at least 1, 2, … tokens.
     pub reached_by_position: Vec<f64>,
     /// Rounds by the number of nodes verified: what was chosen, and T(n) as it was.
@@ -417,7 +434,7 @@ mod tests {
             drafted,
             depth,
             accepted,
-            ending: Ending::Recovered,
+            ending: if accepted < depth { Ending::Recovered } else { Ending::Bonus },
             draft,
             score,
             sampling,
@@ -440,6 +457,10 @@ mod tests {
         assert_eq!(stats.mean_acceptance_length(), Some(2.0), "plain rounds count");
         assert_eq!(stats.acceptance_by_position(), [0.5, 0.5, 1.0, 0.0]);
         assert_eq!(stats.reached_by_position(), [1.0 / 3.0; 3], "plain rounds count here too");
+        assert_eq!(stats.conditional_acceptance_by_position(), [0.5, 1.0, 1.0, 0.0]);
+        let mut more = stats.clone();
+        more.add(&round(2, 2, 2));
+        assert_eq!(more.conditional_acceptance_by_position(), [2.0 / 3.0, 1.0, 1.0, 0.0], "no third guess to come to");
         assert_eq!(stats.tokens_per_second(), Some(200.0));
         assert_eq!(stats.other(), Duration::from_millis(6));
         stats.prefill = Duration::from_millis(30);

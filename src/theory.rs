@@ -25,7 +25,8 @@ impl Acceptance {
         Some(Acceptance::Same(((last + before.iter().sum::<f64>()) / come_to).clamp(0.0, 1.0)))
     }
 
-    /// The conditional rates of `shares`: each over the one before it. `None` if nothing was drafted.
+    /// The conditional rates of `shares`, the share of rounds that accepted a guess at each position: each over the one
+    /// before it, which is right where all rounds drafted chains of one length. `None` if nothing was drafted.
     pub fn by_position(shares: &[f64]) -> Option<Acceptance> {
         let before = std::iter::once(1.0).chain(shares.iter().copied());
         let rate = |(&share, before): (&f64, f64)| if before > 0.0 { (share / before).clamp(0.0, 1.0) } else { 0.0 };

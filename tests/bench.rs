@@ -149,6 +149,12 @@ fn taking_turns_changes_no_count() {
     };
     assert_eq!(counts(&whole).len(), 4 * 2 * 2, "methods, prompts, repeats");
     assert_eq!(counts(&whole), counts(&turns));
+    let longer = json(&[&configs[..], &SMALL, &["--turns", "500"]].concat());
+    assert_eq!(
+        (&longer["turns"], counts(&longer)),
+        (&Value::Null, counts(&whole)),
+        "a turn longer than the text is none"
+    );
 }
 
 /// The rounds by their nodes are all rounds, with all tokens and all the time of drafts and passes.

@@ -104,13 +104,14 @@ struct World {
     seed: u64,
 }
 
-/// The threads of a simulated machine.
+/// The threads of a simulated machine, and how often their number was changed.
 #[derive(Debug, Default)]
-struct Crew(AtomicUsize);
+struct Crew(AtomicUsize, AtomicUsize);
 
 impl Workers for Crew {
     fn set(&self, threads: usize) {
-        self.0.store(threads, Relaxed);
+        let before = self.0.swap(threads, Relaxed);
+        self.1.fetch_add(usize::from(before != threads), Relaxed);
     }
 }
 
@@ -497,6 +498,19 @@ fn with_another_program_on_every_core_the_best_number_of_threads_is_found() {
         };
         let share = geometric_mean(&SEEDS.map(share).collect::<Vec<_>>());
         assert!(share >= 0.9, "{name}: {share:.3}");
+    }
+}
+
+#[test]
+fn a_context_that_grows_is_no_reason_to_try_other_numbers_of_threads() {
+    // Plain decoding all the way, whose steps take twice as long 900 tokens later.
+    let slow = |now: f64| (2.0 * now / STEP / 900.0 + 1.0).sqrt();
+    let drafter = Drafter { guess: |_, _, _| (0.0, 0.0), ..FREE };
+    for seed in SEEDS {
+        let world = World { slow, ..World::new(F16, 900, seed) };
+        let mut control = world.seeded().with_threads(Threads::new(world.threads.clone(), 4));
+        world.run(&drafter, wide(&drafter), Some(&mut control));
+        assert_eq!(world.threads.1.load(Relaxed), 1, "set at the beginning and never again");
     }
 }
 

@@ -113,6 +113,20 @@ fn tune_writes_a_configuration_with_its_evidence() {
     for said in ["# T(n)", "#   ngram: ", "#   model-draft: ", "#   auto-draft: ", "#   medusa-heads: ", "kind = "] {
         assert!(text.contains(said), "{said}: {text}");
     }
+    // A draft model of the same name elsewhere is another candidate, one that is named and found is one.
+    let (twin, again) = (path("draft.gguf"), path("again.toml"));
+    std::fs::copy("models/draft-small.gguf", &twin).unwrap();
+    let tune =
+        ["tune", "--target", "models/target.gguf", "--prompts", "benches/prompts/records.jsonl", "--out", &again];
+    let both = ["--draft", "models/draft.gguf", "--draft", &twin, "-n", "8", "--prompts-per-kind", "1"];
+    succeeds(run(folder.path(), &[&tune[..], &both].concat()));
+    let said = std::fs::read_to_string(&again).unwrap();
+    let count = |what: &str| said.lines().filter(|line| line.starts_with(what)).count();
+    assert_eq!(
+        (count("#   model-draft: "), count("#   model-draft-2: "), count("#   model-draft-small: ")),
+        (1, 1, 1),
+        "{said}"
+    );
     let output = succeeds(run(folder.path(), &["run", "-c", &tuned, "-p", "Fields: id", "-n", "8", "-v"]));
     assert!(!output.stdout.is_empty() && errors(&output).contains("drafter "), "{}", errors(&output));
     assert!(run(folder.path(), &["tune", "--target", "models/target.gguf"]).status.code() == Some(1), "no prompts");
@@ -126,12 +140,27 @@ fn without_a_configuration_whatever_there_is_drafts() {
     let notes = errors(&output);
     assert!(notes.contains("drafter auto") && notes.contains("model draft.gguf, found beside the target"), "{notes}");
     assert!(notes.lines().any(|line| line.starts_with("round: ")), "{notes}");
-    let learnt = std::fs::read_dir(folder.path().join("cache/learnt")).unwrap().count();
-    assert_eq!(learnt, 1, "what was learnt is kept");
+    let learnt = || std::fs::read_dir(folder.path().join("cache/learnt")).unwrap().count();
+    assert_eq!(learnt(), 2, "what was learnt of the machine and of the drafter is kept");
+    succeeds(run(folder.path(), &arguments));
+    assert_eq!(learnt(), 2, "in the same files the next time");
     std::fs::create_dir(folder.path().join("alone")).unwrap();
     let alone = folder.path().join("alone/target.gguf");
     std::fs::copy("models/target.gguf", &alone).unwrap();
     let arguments = ["run", "--target", alone.to_str().unwrap(), "-p", "Once upon a time", "-n", "4"];
     let notes = errors(&succeeds(run(folder.path(), &arguments)));
     assert!(notes.contains("no draft model or heads beside the target"), "{notes}");
+    // A table beside it takes part; one for other tokens does not.
+    let text = folder.path().join("text.txt");
+    std::fs::write(&text, "Once upon a time there was a kite.\n".repeat(20)).unwrap();
+    for (name, tokenizer) in [("own.ngram", "models/target.gguf"), ("foreign.ngram", "models/tiny.gguf")] {
+        let out = folder.path().join("alone").join(name);
+        let (text, out) = (text.to_str().unwrap(), out.to_str().unwrap());
+        succeeds(run(folder.path(), &["prepare", "ngram", "--target", tokenizer, "--text", text, "--out", out]));
+    }
+    let notes = errors(&succeeds(run(folder.path(), &arguments)));
+    assert!(notes.contains("n-grams; table own.ngram, found beside the target;"), "{notes}");
+    assert!(notes.contains("foreign.ngram is left out: ") && notes.contains("another tokenizer"), "{notes}");
+    let output = succeeds(run(folder.path(), &["inspect", alone.to_str().unwrap()]));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("with table foreign.ngram or own.ngram"));
 }

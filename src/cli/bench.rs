@@ -178,7 +178,7 @@ impl Bench {
         let runs = self.run_all(&mut bench, &tokens, kept)?;
         // While caches and models are still there.
         let memory = machine::memory();
-        let turn = self.turns.map(|tokens| tokens as usize);
+        let turn = self.turn();
         let comparison = Comparison { methods, prompts, runs, greedy: setups[0].sampling.is_greedy(), turn };
         let headline = self.headline(&comparison, &setups[0], &host);
         Ok(Done { comparison, conditions, configs, memory, headline })
@@ -186,7 +186,12 @@ impl Bench {
 
     fn lengths(&self) -> Lengths {
         let text = self.max_tokens as usize;
-        Lengths { text, turn: self.turns.map_or(text, |tokens| tokens as usize) }
+        Lengths { text, turn: self.turn().unwrap_or(text) }
+    }
+
+    /// Tokens of a turn, if a text has several.
+    fn turn(&self) -> Option<usize> {
+        self.turns.filter(|&tokens| tokens < self.max_tokens).map(|tokens| tokens as usize)
     }
 
     fn read_prompts(&self) -> Result<Vec<Prompt>, Failure> {
@@ -296,7 +301,7 @@ impl Bench {
             bench.warm_up(&tokens[0])?;
         }
         // Those that take turns run together; otherwise each is a group of its own.
-        let together = |a: &Place, b: &Place| self.turns.is_some() && (a.prompt, a.repeat) == (b.prompt, b.repeat);
+        let together = |a: &Place, b: &Place| self.turn().is_some() && (a.prompt, a.repeat) == (b.prompt, b.repeat);
         let bar = progress::begin(String::new(), all.len());
         bar.set_position(kept.runs.len() as u64);
         bar.reset_eta();

@@ -74,7 +74,10 @@ impl Inspect {
                 found if found.is_empty() => "with heads; `foretoken prepare medusa` trains some".to_owned(),
                 found => format!("with {}", found.join(" or ")),
             },
-            "ngram" => "as it is, wherever text repeats itself".to_owned(),
+            "ngram" => match names(beside::tables(file.path())) {
+                found if found.is_empty() => "as it is, wherever text repeats itself".to_owned(),
+                found => format!("as it is, wherever text repeats itself; with table {}", found.join(" or ")),
+            },
             "cascade" | "merge" => "with the others as its parts".to_owned(),
             "staged" => "with a draft model, and another drafter for that".to_owned(),
             "recycle" => "as it is, where a pass over several tokens costs little more than one over one".to_owned(),
@@ -111,7 +114,11 @@ fn draft_models(target: &GgufFile) -> Vec<String> {
 
 /// Heads for this model in the same folder.
 fn heads(target: &GgufFile) -> Vec<String> {
-    beside::heads(target).filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
+    names(beside::heads(target))
+}
+
+fn names(paths: impl IntoIterator<Item = PathBuf>) -> Vec<String> {
+    paths.into_iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
 }
 
 fn vocabulary(file: &GgufFile) -> Option<Vec<&[u8]>> {

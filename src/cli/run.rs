@@ -11,7 +11,7 @@ use crate::config::{Config, Setup};
 use crate::engine::{Engine, Observer};
 use crate::generate::{generate, Generation, Limits, Stop};
 use crate::llama::host::{warnings, LlamaHost};
-use crate::llama::learnt;
+use crate::llama::learnt::{self, Machine};
 use crate::llama::model::Model;
 use crate::registry::Registry;
 use crate::stats::{Round, Summary};
@@ -134,7 +134,7 @@ impl Run {
         }
         let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;
         if let Some(control) = engine.control() {
-            learnt::store_machine(&host, control);
+            learnt::store_machine(&host, &Machine::of(&host, control));
             learnt::store_habits(&host, &setup, control);
         }
         if self.json {

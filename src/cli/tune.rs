@@ -1,8 +1,11 @@
 //! `foretoken tune`: measure this machine with this target, compare what could draft, and write down the best.
 //!
-//! Nothing is modelled: thread counts and T(n) are timed on the user's own text, and the candidates are run against plain
-//! decoding as `bench` runs them. The measured curve goes to the cache, where later runs begin with it.
+//! Nothing is modelled: thread counts and T(n), the latter at contexts of several lengths, are timed on the user's own
+//! text, and the candidates are run against plain decoding as `bench` runs them. What was measured of the machine goes to
+//! the cache, where later runs begin with it. Candidates are what costs nothing to try: n-grams, recycling, and the draft
+//! models and heads that are named or found. What must be made first (`quantized`, `early_exit`) is for `bench`.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +17,7 @@ use crate::control::Control;
 use crate::gguf;
 use crate::llama::context::{default_threads, Context, ContextOptions};
 use crate::llama::host::LlamaHost;
-use crate::llama::learnt;
+use crate::llama::learnt::{self, Machine};
 use crate::llama::probe::cost_curve;
 use crate::llama::scorer::Scorer;
 use crate::prompts;
@@ -51,6 +54,12 @@ pub struct Tune {
 /// Largest pass that is timed, and how often each is.
 const LARGEST: usize = 17;
 const REPEATS: usize = 5;
+
+/// Tokens before the passes that are timed: T(n) is kept by ranges of contexts, and these lie in three of them.
+const CONTEXTS: [usize; 3] = [256, 1536, 3072];
+
+/// How many of the draft models found beside the target are tried.
+const FOUND: usize = 3;
 
 impl Tune {
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
@@ -118,11 +127,12 @@ impl Tune {
         let host = LlamaHost::load(&plain_setup(target, default_threads(), self.temperature)?, registry)?;
         bench.check_prompts(&host)?;
         let text = self.text(&host)?;
+        let short = &text[..text.len().min(CONTEXTS[0])];
         let mut best: Option<(usize, Vec<Duration>)> = None;
         for threads in thread_counts(default_threads()) {
             let options = ContextOptions { threads, max_leaves: 1, ..host.context_options().clone() };
             let mut scorer = Scorer::new(Context::new(host.model().clone(), &options)?);
-            let curve = cost_curve(&mut scorer, &text, 4, REPEATS)?;
+            let curve = cost_curve(&mut scorer, short, 4, REPEATS)?;
             note(format!("{threads} threads: {}", times(&curve)));
             if best.as_ref().is_none_or(|(_, other)| curve.iter().sum::<Duration>() < other.iter().sum()) {
                 best = Some((threads, curve));
@@ -132,13 +142,23 @@ impl Tune {
         let host = LlamaHost::load(&plain_setup(target, threads, self.temperature)?, registry)?;
         let options = ContextOptions { max_leaves: 1, ..host.context_options().clone() };
         let mut scorer = Scorer::new(Context::new(host.model().clone(), &options)?);
-        let curve = cost_curve(&mut scorer, &text, LARGEST.min(text.len()), REPEATS)?;
-        note(format!("T(n) with {threads} threads, n = 1, 2, …: {}", times(&curve)));
         let mut control = Control::new();
-        let points: Vec<(usize, Duration)> = curve.iter().enumerate().map(|(i, &time)| (i + 1, time)).collect();
-        (0..REPEATS).for_each(|_| control.seed(text.len(), &points));
-        learnt::store_machine(&host, &control);
-        Ok((threads, curve))
+        let mut first = Vec::new();
+        for context in CONTEXTS.into_iter().filter(|&n| n == CONTEXTS[0] || n <= text.len()) {
+            let text = &text[..text.len().min(context)];
+            let curve = cost_curve(&mut scorer, text, LARGEST, REPEATS)?;
+            let said = format!("T(n) with {threads} threads after {} tokens, n = 1, 2, …", text.len() - LARGEST);
+            note(format!("{said}: {}", times(&curve)));
+            let points: Vec<(usize, Duration)> = curve.iter().enumerate().map(|(i, &time)| (i + 1, time)).collect();
+            (0..REPEATS).for_each(|_| control.seed(text.len(), &points));
+            if first.is_empty() {
+                first = curve;
+            }
+        }
+        let step = first.first().map(Duration::as_secs_f64);
+        let learnt = Machine { curve: control.curve().clone(), on: threads, threads: Some(threads), step };
+        learnt::store_machine(&host, &learnt);
+        Ok((threads, first))
     }
 
     /// The beginning of the prompts, as far as one context goes: T(n) may depend on what is read.
@@ -146,7 +166,7 @@ impl Tune {
         let prompts = prompts::read(&self.prompts).map_err(|e| Failure::Input(e.to_string()))?;
         let text = prompts.iter().map(|prompt| prompt.text.as_str()).collect::<Vec<_>>().join("\n");
         let mut tokens = host.model().tokenise(&text, true)?;
-        tokens.truncate(host.context_options().n_ctx.min(256));
+        tokens.truncate(host.context_options().n_ctx);
         match tokens.len() > LARGEST {
             true => Ok(tokens),
             false => Err(Failure::Input("the prompts are too short to measure with; give more text".to_owned())),
@@ -161,16 +181,37 @@ impl Tune {
             candidate("ngram".to_owned(), "kind = \"ngram\"\n".to_owned()),
             candidate("recycle".to_owned(), "kind = \"recycle\"\n".to_owned()),
         ];
-        let drafts = self.draft.iter().cloned().chain(found.models);
-        for path in drafts.map(|path| std::path::absolute(&path).unwrap_or(path)).take(3) {
+        let whole = |path: PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
+        let mut drafts: Vec<PathBuf> = Vec::new();
+        for (i, path) in self.draft.iter().cloned().chain(found.models).map(whole).enumerate() {
+            if drafts.contains(&path) {
+                continue;
+            }
+            match i < self.draft.len() || drafts.len() < self.draft.len() + FOUND {
+                true => drafts.push(path),
+                false => note(format!("{} is not tried; name it with --draft", path.display())),
+            }
+        }
+        for path in drafts {
             let (stem, file) = (stem(&path), quoted(&path));
+            let model = format!("{{ kind = \"model\", model = {file} }}");
             all.push(candidate(format!("model-{stem}"), format!("kind = \"model\"\nmodel = {file}\n")));
             all.push(candidate(format!("auto-{stem}"), format!("kind = \"auto\"\nmodel = {file}\n")));
+            let parts = format!("kind = \"cascade\"\nparts = [{{ kind = \"ngram\" }}, {model}]\n");
+            all.push(candidate(format!("cascade-{stem}"), parts));
         }
-        for path in found.heads.into_iter().take(1) {
-            let path = std::path::absolute(&path).unwrap_or(path);
+        for path in found.heads.into_iter().map(whole).take(1) {
             let (stem, file) = (stem(&path), quoted(&path));
             all.push(candidate(format!("medusa-{stem}"), format!("kind = \"medusa\"\nheads = {file}\n")));
+        }
+        // Files of one name in two folders.
+        let mut taken = HashSet::new();
+        for candidate in &mut all {
+            let name = candidate.name.clone();
+            let mut names = (2..).map(|i| format!("{name}-{i}"));
+            while !taken.insert(candidate.name.clone()) {
+                candidate.name.clone_from(&names.next().unwrap_or_default());
+            }
         }
         Ok(all)
     }

@@ -60,10 +60,21 @@ pub fn heads(target: &GgufFile) -> impl Iterator<Item = PathBuf> {
     models_in(target.path()).map(|file| file.path().to_owned()).filter(fits)
 }
 
-/// The readable GGUF files in the folder of `path`.
-pub fn models_in(path: &Path) -> impl Iterator<Item = GgufFile> + use<> {
+/// Tables of texts in the folder of `path`, by name.
+pub fn tables(path: &Path) -> Vec<PathBuf> {
+    let mut tables: Vec<PathBuf> = files_in(path, "ngram").collect();
+    tables.sort();
+    tables
+}
+
+fn files_in(path: &Path, extension: &'static str) -> impl Iterator<Item = PathBuf> + use<> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let files = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "gguf"));
+    entries.map(|entry| entry.path()).filter(move |path| path.extension().is_some_and(|e| e == extension))
+}
+
+/// The readable GGUF files in the folder of `path`.
+pub fn models_in(path: &Path) -> impl Iterator<Item = GgufFile> + use<> {
+    let files = files_in(path, "gguf");
     files.filter_map(|path| GgufFile::open(&path).ok()).filter(|file| file.check().is_ok())
 }

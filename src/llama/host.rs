@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use foretoken_drafter::{
     Bytes, Companions, Derivation, DraftError, Drafter, Heads, Host, LanguageModel, ModelSpec, Shape, TargetInfo,
 };
 
-use super::beside::{best_first, draft_models, models_in};
+use super::beside::{best_first, draft_models, models_in, tables};
 use super::context::{default_threads, Context, ContextOptions};
 use super::derive::derived;
 use super::gguf::GgufFile;
@@ -83,6 +84,7 @@ pub struct LlamaHost<'a> {
     context: ContextOptions,
     threads: ThreadCount,
     base: PathBuf,
+    took: Duration,
 }
 
 impl<'a> LlamaHost<'a> {
@@ -91,6 +93,7 @@ impl<'a> LlamaHost<'a> {
     /// # Errors
     /// The model cannot be loaded.
     pub fn load(setup: &Setup, registry: &'a Registry) -> Result<LlamaHost<'a>, LlamaError> {
+        let begun = Instant::now();
         let load = load_options(&setup.target);
         let target = Model::load(&setup.target.model, &load)?;
         let mut context = context_options(setup, target.n_ctx_train());
@@ -98,7 +101,8 @@ impl<'a> LlamaHost<'a> {
             context.max_leaves = 1;
         }
         let threads = ThreadCount::new(context.threads);
-        Ok(LlamaHost { registry, target, load, context, threads, base: setup.base.clone() })
+        let (base, took) = (setup.base.clone(), begun.elapsed());
+        Ok(LlamaHost { registry, target, load, context, threads, base, took })
     }
 
     /// The target's weights and vocabulary.
@@ -114,6 +118,11 @@ impl<'a> LlamaHost<'a> {
     /// How contexts are made.
     pub fn context_options(&self) -> &ContextOptions {
         &self.context
+    }
+
+    /// How models are loaded.
+    pub fn load_options(&self) -> &LoadOptions {
+        &self.load
     }
 
     /// A fresh context of the target.
@@ -142,16 +151,20 @@ impl<'a> LlamaHost<'a> {
     /// Control over how much is drafted and with how many threads, beginning with what earlier runs learned.
     pub fn control(&self, setup: &Setup) -> Control {
         let learnt = learnt::machine(self).unwrap_or_default();
-        let threads = Threads::new(Arc::new(self.threads.clone()), self.context.threads);
-        let threads = match setup.target.threads {
-            Some(_) => threads,
-            None => threads.explore(learnt.threads),
-        };
-        let threads = match learnt.step {
-            Some(step) => threads.with_record(step),
-            None => threads,
-        };
-        let control = Control::new().with_curve(&learnt.curve).with_threads(threads);
+        let mut threads = Threads::new(Arc::new(self.threads.clone()), self.context.threads);
+        if setup.target.threads.is_none() {
+            threads = threads.explore(learnt.threads);
+        }
+        let mut control = Control::new();
+        // Learnt with another number of threads, it says nothing about this one.
+        if learnt.on == threads.now() {
+            control = control.with_curve(&learnt.curve);
+            threads = match learnt.step {
+                Some(step) => threads.with_record(step),
+                None => threads,
+            };
+        }
+        let control = control.with_threads(threads);
         match learnt::habits(self, setup) {
             Some(habits) => control.with_habits(habits),
             None => control,
@@ -168,7 +181,7 @@ impl<'a> LlamaHost<'a> {
         let seed = setup.seed_for(drafter.needs());
         let engine = Engine::new(target, Some(drafter), setup.sampling.clone(), self.shape(setup), seed);
         Ok(match setup.adaptive && setup.drafter.kind != "none" {
-            true => engine.with_control(self.control(setup)),
+            true => engine.with_control(self.control(setup)).with_loading(self.took),
             false => engine,
         })
     }
@@ -230,7 +243,8 @@ impl Host for LlamaHost<'_> {
         // Whoever opens them resolves them again, and these are not relative to a configuration.
         let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let models = best_first(draft_models(&target)).into_iter().map(whole).collect();
-        Companions { models, heads: heads.map(whole).collect() }
+        let tables = tables(self.target.path()).into_iter().map(whole).collect();
+        Companions { models, heads: heads.map(whole).collect(), tables }
     }
 
     fn open_heads(&mut self, path: &Path) -> Result<Box<dyn Heads>, DraftError> {

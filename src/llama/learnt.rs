@@ -1,6 +1,7 @@
 //! What control learnt, kept for the next run in small files in the cache folder: of the machine, one per target, number
-//! of threads, KV type and build; and of a drafter that drafts for this target, how right it tends to be and what it
-//! costs. Neither holds a word of any text. It is a beginning, not a truth: control goes on learning from every round.
+//! of threads, KV type, place of the weights and build; and of a drafter that drafts for this target, how right it tends
+//! to be and what it costs, one per settings and files of it. Neither holds a word of any text. It is a beginning, not a
+//! truth: control goes on learning from every round.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,13 +16,15 @@ use crate::config::Setup;
 use crate::control::{Control, Habits};
 use crate::cost::CostCurve;
 use crate::threads::Threads;
-use foretoken_drafter::Law;
+use foretoken_drafter::{Host, Law};
 
 /// What is kept of the machine.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
     /// T(n) of the target.
     pub curve: CostCurve,
+    /// With so many threads.
+    pub on: usize,
     /// The number of threads that was found best, if others were tried.
     pub threads: Option<usize>,
     /// The least seconds that a plain step ever took.
@@ -38,15 +41,22 @@ pub fn habits(host: &LlamaHost<'_>, setup: &Setup) -> Option<Habits> {
     read(&habits_file(host, setup)?)
 }
 
-/// Keep what `control` learnt of the machine for the next run. That it cannot be kept is no reason to fail.
-pub fn store_machine(host: &LlamaHost<'_>, control: &Control) {
-    let threads = control.threads();
-    let learnt = Machine {
-        curve: control.curve().clone(),
-        threads: threads.and_then(Threads::found),
-        step: threads.and_then(Threads::record),
-    };
-    let _ = machine_file(host).and_then(|path| write(&path, &learnt));
+impl Machine {
+    /// What `control` learnt.
+    pub fn of(host: &LlamaHost<'_>, control: &Control) -> Machine {
+        let threads = control.threads();
+        Machine {
+            curve: control.curve().clone(),
+            on: threads.map_or(host.context_options().threads, Threads::now),
+            threads: threads.and_then(Threads::found),
+            step: threads.and_then(Threads::record),
+        }
+    }
+}
+
+/// Keep what was learnt of the machine for the next run. That it cannot be kept is no reason to fail.
+pub fn store_machine(host: &LlamaHost<'_>, learnt: &Machine) {
+    let _ = machine_file(host).and_then(|path| write(&path, learnt));
 }
 
 /// Keep what `control` learnt of the drafter of `setup`, likewise.
@@ -67,28 +77,49 @@ fn write(path: &Path, value: &impl Serialize) -> Option<()> {
 }
 
 fn machine_file(host: &LlamaHost<'_>) -> Option<PathBuf> {
-    let options = host.context_options();
+    let (options, load) = (host.context_options(), host.load_options());
     let (llama_cpp, features) = version();
     let build = hash(&format!(
-        "{} {llama_cpp} {features} {:?} {:?}",
+        "{} {llama_cpp} {features} {:?} {:?} {:?} {:?} {}",
         env!("CARGO_PKG_VERSION"),
         options.type_k,
-        options.flash_attention
+        options.flash_attention,
+        load.gpu_layers,
+        load.device,
+        load.repack,
     ));
     Some(folder().join(format!("{}-{}-threads-{build:016x}.json", target(host)?, options.threads)))
 }
 
 fn habits_file(host: &LlamaHost<'_>, setup: &Setup) -> Option<PathBuf> {
-    let base = std::path::absolute(&setup.base).ok()?;
+    // The base is empty where no configuration names another folder, and without one.
+    let base = std::env::current_dir().ok()?.join(&setup.base);
+    let mut files = named_files(&setup.drafter.settings.parse().map(toml::Value::Table).ok()?, &base);
+    if setup.drafter.kind == "auto" {
+        let found = host.companions();
+        files.extend(found.models.into_iter().chain(found.heads).chain(found.tables));
+    }
+    let files: Vec<Option<u64>> = files.iter().map(|file| content(file).ok()).collect();
     let drafter = hash(&format!(
-        "{} {} {} {} {}",
+        "{} {} {} {} {} {} {files:?}",
         env!("CARGO_PKG_VERSION"),
         base.display(),
         setup.drafter.kind,
         setup.drafter.settings,
         setup.sampling.is_greedy(),
+        host.context_options().threads,
     ));
     Some(folder().join(format!("{}-{}-{drafter:016x}.json", target(host)?, setup.drafter.kind)))
+}
+
+/// The files that a drafter's settings name: another model of the same name is another drafter.
+fn named_files(settings: &toml::Value, base: &Path) -> Vec<PathBuf> {
+    match settings {
+        toml::Value::String(text) => Some(base.join(text)).filter(|path| path.is_file()).into_iter().collect(),
+        toml::Value::Table(table) => table.values().flat_map(|value| named_files(value, base)).collect(),
+        toml::Value::Array(items) => items.iter().flat_map(|item| named_files(item, base)).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn folder() -> PathBuf {

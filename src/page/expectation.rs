@@ -179,7 +179,7 @@ fn expectation_table(report: &Report, families: &[Family<'_>]) -> Element {
 fn expectation_row(method: &Method, row: &Row, costs: &Costs) -> Vec<String> {
     let summary = &row.summary;
     let same = method.alpha(row).map(Acceptance::Same);
-    let by_position = Acceptance::by_position(&summary.acceptance_by_position).filter(|_| !method.is_adaptive());
+    let by_position = summary.by_position().filter(|_| !method.is_adaptive());
     let expected = |acceptance: Option<Acceptance>| expected(row, acceptance?, costs);
     vec![
         format!("{}, {}", method.name, row.kind),

@@ -74,7 +74,7 @@ impl Family<'_> {
     /// The acceptance of the longest drafts: by position, and as one α.
     pub fn acceptance(&self) -> Option<(Acceptance, Acceptance)> {
         let (_, longest) = self.rows().last()?;
-        let shares = &longest.summary.acceptance_by_position;
-        Acceptance::by_position(shares).zip(Acceptance::same(shares))
+        let same = Acceptance::same(&longest.summary.acceptance_by_position);
+        longest.summary.by_position().zip(same)
     }
 }

@@ -17,6 +17,8 @@ pub struct Report {
     /// Of llama.cpp.
     #[serde(default)]
     pub llama_cpp: String,
+    /// Tokens of a turn, if the methods took turns within a text.
+    pub turns: Option<usize>,
     /// As typed.
     #[serde(default)]
     pub command: Vec<String>,
@@ -172,6 +174,10 @@ pub struct Summary {
     /// Share of rounds that accepted a guess at each position.
     #[serde(default)]
     pub acceptance_by_position: Vec<f64>,
+    /// Of the rounds that came to a guess at each position, the share that accepted one. Reports from before this was
+    /// counted have none.
+    #[serde(default)]
+    pub conditional_acceptance_by_position: Vec<f64>,
     /// Share of all rounds, plain ones too, that accepted a guess at each position.
     #[serde(default)]
     pub reached_by_position: Vec<f64>,
@@ -413,6 +419,14 @@ impl Summary {
     /// Leviathan's α, of drafts that all have one length.
     pub fn alpha(&self) -> Option<f64> {
         rate(Acceptance::same(&self.acceptance_by_position)?)
+    }
+
+    /// The rate of each position, given that all before it were accepted.
+    pub fn by_position(&self) -> Option<Acceptance> {
+        match self.conditional_acceptance_by_position.as_slice() {
+            [] => Acceptance::by_position(&self.acceptance_by_position),
+            rates => Some(Acceptance::ByPosition(rates.iter().map(|rate| rate.clamp(0.0, 1.0)).collect())),
+        }
     }
 
     /// The α of drafts that are longer where they are likelier, so that the shares by position say nothing of it: the

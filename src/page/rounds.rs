@@ -144,7 +144,12 @@ pub fn positions(report: &Report) -> Option<Section> {
         .text("Of the rounds that drafted so far, the share that accepted the d-th guess: ")
         .text("the strong line over all texts, a thin one for each kind. Broken, where the report has it: of all rounds, ")
         .text("so that what was never drafted counts as not accepted.");
-    let tables = vec![position_table(&methods, longest)];
+    let of_rounds = |row: &Row| row.summary.acceptance_by_position.clone();
+    let of_those_there = |row: &Row| row.summary.conditional_acceptance_by_position.clone();
+    let mut tables = vec![position_table("acceptance by position", &methods, longest, of_rounds)];
+    if methods.iter().filter_map(|m| m.overall.as_ref()).any(|row| !of_those_there(row).is_empty()) {
+        tables.push(position_table("of the rounds that came to it", &methods, longest, of_those_there));
+    }
     let is_long = |m: &&&Method| positions_of(m) > 1;
     let figures = methods.iter().filter(is_long).map(|m| figure(&m.name, position_plot(m).svg())).collect();
     (!methods.is_empty()).then_some(Section { title: "Acceptance by position", lead, figures, tables })
@@ -188,14 +193,14 @@ fn places(shares: &[f64]) -> Vec<(f64, f64)> {
     shares.iter().enumerate().map(|(i, &share)| (i as f64 + 1.0, share)).collect()
 }
 
-fn position_table(methods: &[&Method], longest: usize) -> Element {
+fn position_table(title: &str, methods: &[&Method], longest: usize, shares: impl Fn(&Row) -> Vec<f64>) -> Element {
     let positions: Vec<String> = (1..=longest).map(|d| d.to_string()).collect();
     let head: Vec<&str> = std::iter::once("method, kind").chain(positions.iter().map(String::as_str)).collect();
     let row = |(method, row): (&Method, &Row)| {
-        let shares = &row.summary.acceptance_by_position;
+        let shares = shares(row);
         let cells = (0..longest).map(|i| number(shares.get(i).copied(), 2));
         std::iter::once(format!("{}, {}", method.name, row.kind)).chain(cells).collect()
     };
     let rows = methods.iter().flat_map(|m| m.overall.iter().chain(&m.kinds).map(move |row| (*m, row)));
-    table("acceptance by position", &head, rows.map(row).collect())
+    table(title, &head, rows.map(row).collect())
 }

@@ -24,10 +24,16 @@ pub fn setting(report: &Report) -> Element {
     for (name, value) in facts(report).into_iter().filter(|(_, value)| !value.is_empty()) {
         list = list.holding([element("dt").text(name), element("dd").text(value)]);
     }
+    let (order, drawn) = match report.turns {
+        Some(tokens) => {
+            (format!("in turns of {} within the text", count(tokens, "token")), "prompts, repeats and turns")
+        }
+        None => ("one run right after the other".to_owned(), "prompts and their repeats"),
+    };
     let ratio = element("p")
         .text("Speed is tokens per second of decoding, prefill excluded, over plain decoding's on the same prompt in the ")
-        .text("same repeat, one run right after the other; of a kind of text it is the median over its runs, over all kinds ")
-        .text("the geometric mean of those. The interval is a bootstrap over prompts and their repeats.");
+        .text(format!("same repeat, {order}; of a kind of text it is the median over its runs, over all kinds "))
+        .text(format!("the geometric mean of those. The interval is a bootstrap over {drawn}."));
     element("section").holding([element("h2").text("How it was measured"), ratio, list])
 }
 

@@ -179,7 +179,7 @@ impl Host for ToyHost<'_> {
 
     fn companions(&self) -> Companions {
         let models = self.models.keys().filter(|name| *name == "draft").map(PathBuf::from).collect();
-        Companions { models, heads: Vec::new() }
+        Companions { models, ..Companions::default() }
     }
 
     fn open_heads(&mut self, path: &Path) -> Result<Box<dyn Heads>, DraftError> {

@@ -71,6 +71,8 @@ pub struct Companions {
     pub models: Vec<PathBuf>,
     /// Heads for the target's width and vocabulary.
     pub heads: Vec<PathBuf>,
+    /// Tables of texts (`*.ngram`), of whatever tokenizer: whoever opens them checks that.
+    pub tables: Vec<PathBuf>,
 }
 
 /// The bytes of a file, for as long as this lives.

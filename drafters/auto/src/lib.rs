@@ -1,8 +1,8 @@
 //! Drafter `auto`: whatever there is drafts. Also what runs when no drafter is named.
 //!
-//! N-grams cost nothing, so they always take part. With them goes a draft model, named or found beside the target: of the
-//! smaller models of its vocabulary the largest of at most an eighth of its size, or else the smallest. Where there is
-//! none, heads made for the target take its place; name both, and both take part. All parts grow one tree
+//! N-grams cost nothing, so they always take part, and tables of texts (`*.ngram`) found beside the target with them. So
+//! does a draft model, named or found there: of the smaller models of its vocabulary the largest of at most an eighth of
+//! its size, or else the smallest of at most half. Where there is none, heads made for the target take its place; name both, and both take part. All parts grow one tree
 //! ([`foretoken_drafter_merge`]), lookups first, the model last. Which of them pays, how much and when is not decided here:
 //! with `speculation.adaptive`, the default, an evaluation of the heads, each further pass of a draft model, and each guess,
 //! is taken only where it is expected to bring more than it costs. Finding that out takes time for each: on simulated
@@ -19,13 +19,14 @@
 //! kind = "auto"
 //! # model = "draft.gguf"    # instead of what lies beside the target; "" for none
 //! # heads = "heads.gguf"    # likewise
-//! # table = "table.ngram"   # and whatever else `ngram` takes: history, history_limit
+//! # table = "table.ngram"   # likewise; [] for none
+//! # history = true          # and whatever else `ngram` takes; what was written before is only kept if asked for
 //! ```
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Host, Needs, SeqId, TokenTree};
 use foretoken_drafter_merge::Merge;
@@ -47,29 +48,46 @@ struct Settings {
 pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
     let settings: Settings = toml::from_str(settings).map_err(DraftError::settings)?;
     let found = host.companions();
-    let mut parts = vec![host.build("ngram", &settings.ngram.to_string())?];
-    let mut names = vec!["n-grams".to_owned()];
     let mut left_out = Vec::new();
+    let (mut ngram, mut names) = (settings.ngram, vec!["n-grams".to_owned()]);
+    if !ngram.contains_key("table") {
+        for path in found.tables {
+            let name = name_of(&path);
+            let table = toml::Value::from(path.to_string_lossy().into_owned());
+            let mut tables = ngram.get("table").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+            tables.push(table.clone());
+            // Alone, so that it is known which is no good; together, for there may be too many.
+            let alone = [vec![table], tables.clone()].map(|tables| host.build("ngram", &only("table", tables.into())));
+            match alone.into_iter().find_map(Result::err) {
+                None => {
+                    ngram.insert("table".to_owned(), tables.into());
+                    names.push(format!("table {name}, found beside the target"));
+                }
+                Some(error) => left_out.push(format!("{name} is left out: {error}")),
+            }
+        }
+    }
+    let mut parts = vec![host.build("ngram", &ngram.to_string())?];
     let wanted = [("model", "model", settings.model, found.models), ("medusa", "heads", settings.heads, found.heads)];
     for (kind, key, named, found) in wanted {
         let is_named = named.is_some();
         if !is_named && parts.len() > 1 {
             continue; // one part that costs time is enough
         }
-        let Some(path) = named.or_else(|| found.into_iter().next()).filter(|path| !path.as_os_str().is_empty()) else {
-            continue;
-        };
-        let text = toml::Table::from_iter([(key.to_owned(), path.to_string_lossy().into_owned().into())]).to_string();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let whence = if is_named { "" } else { ", found beside the target" };
-        match host.build(kind, &text) {
-            Ok(part) => {
-                // Lookups, heads, model: the dearest comes last, and is asked about what the others leave open.
-                parts.insert(if key == "heads" { 1 } else { parts.len() }, part);
-                names.push(format!("{key} {name}{whence}"));
+        let files = named.map_or(found, |path| vec![path]);
+        for path in files.into_iter().filter(|path| !path.as_os_str().is_empty()) {
+            let name = name_of(&path);
+            match host.build(kind, &only(key, path.to_string_lossy().into_owned().into())) {
+                Ok(part) => {
+                    // Lookups, heads, model: the dearest comes last, and is asked about what the others leave open.
+                    parts.insert(if key == "heads" { 1 } else { parts.len() }, part);
+                    names.push(format!("{key} {name}{whence}"));
+                    break;
+                }
+                Err(error) if is_named => return Err(error),
+                Err(error) => left_out.push(format!("{name} is left out: {error}")),
             }
-            Err(error) if is_named => return Err(error),
-            Err(error) => left_out.push(format!("{name} is left out: {error}")),
         }
     }
     let mut about = names.join("; ");
@@ -81,6 +99,15 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
     }
     let about = [vec![about], left_out].concat().join("; ");
     Ok(Box::new(Auto { parts: Merge::new(parts), about }))
+}
+
+/// Settings with one key.
+fn only(key: &str, value: toml::Value) -> String {
+    toml::Table::from_iter([(key.to_owned(), value)]).to_string()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A merge of what there is.

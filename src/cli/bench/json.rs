@@ -29,7 +29,7 @@ pub struct Conditions {
     sampling: Value,
     max_tokens: u32,
     /// Tokens of a turn, if the methods took turns within a text.
-    turns: Option<u32>,
+    turns: Option<usize>,
     prompts: Vec<PromptHead>,
 }
 
@@ -174,7 +174,7 @@ impl Conditions {
                 "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": setup.seed.unwrap_or(0),
             }),
             max_tokens: bench.max_tokens,
-            turns: bench.turns,
+            turns: bench.turn(),
             prompts: prompts.iter().zip(tokens).map(|(prompt, tokens)| PromptHead::of(prompt, tokens.len())).collect(),
         }
     }
