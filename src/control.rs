@@ -55,6 +55,8 @@ pub struct Control {
     speed: f64,
     /// Tokens that became final since the draft model last ran.
     missed: usize,
+    /// Whether it has not read this text's prompt.
+    is_unread: bool,
     /// Rounds since a guess was last verified, and how many to let pass before the next probe.
     unverified: u32,
     patience: u32,
@@ -192,7 +194,7 @@ impl Control {
         if let Some(threads) = &mut self.threads {
             threads.start();
         }
-        (self.missed, self.unverified) = (0, 0);
+        (self.missed, self.is_unread, self.unverified) = (0, false, 0);
         (self.patience, self.rest) = (PATIENCE, PATIENCE);
         self.speed = 1.0 + (self.speed - 1.0) / 2.0;
         match &mut self.mode {
@@ -202,6 +204,41 @@ impl Control {
             Mode::Trial { .. } => {}
         }
         self.round = None;
+    }
+
+    /// Whether draft models should read the prompt now, of which `unread` tokens are new, before a text of `expected` tokens.
+    /// It is asked before every text; the answer is kept to.
+    ///
+    /// No round pays for this reading, so it is weighed here: yes where it takes next to nothing, or less than half of
+    /// what the model should win on such a text by what is known of it.
+    pub fn reads_prompt(&mut self, context: usize, unread: usize, expected: usize) -> bool {
+        let Some(plain) = self.curve.seconds(context, 1).map(|t| t.seconds) else { return true };
+        let cost = self.draft.reading_seconds(unread, plain) / plain;
+        let gain = expected as f64 * (1.0 - 1.0 / self.speed_to_expect(context, plain));
+        let reads = cost <= READ_ANYWAY || cost * MARGIN <= gain;
+        (self.missed, self.is_unread) = if reads { (0, false) } else { (unread, true) };
+        reads
+    }
+
+    /// Reading a prompt of which `tokens` were new took the drafter so long.
+    pub fn learn_reading(&mut self, tokens: usize, took: Duration) {
+        self.draft.learn_reading(tokens, took.as_secs_f64());
+    }
+
+    /// The speed that chains of a draft model should reach here, plain decoding being 1: the best of all lengths.
+    fn speed_to_expect(&self, context: usize, plain: f64) -> f64 {
+        let (mut tokens, mut survival, mut best) = (1.0, 1.0, 1.0_f64);
+        for k in 1..=LONGEST_CHAIN {
+            survival *= self.survival.typical(k);
+            tokens += survival;
+            let draft = match self.draft.has_passes() {
+                true => self.draft.seconds(k, 0),
+                false => k as f64 * PRIOR_PASS * plain,
+            };
+            let Some(pass) = self.curve.seconds(context, k + 1) else { break };
+            best = best.max(tokens * plain / (draft + pass.seconds));
+        }
+        best
     }
 
     /// Decide about a round after `context` tokens, within `shape`.
@@ -260,6 +297,7 @@ impl Control {
         }
         self.guesses_without |= called && !tree.is_empty() && (tree.passes() == 0 || !tree.evaluations().is_empty());
         self.missed = if tree.passes() > 0 { 0 } else { self.missed + round.tokens.len() };
+        self.is_unread &= tree.passes() == 0;
         count(&mut self.choices, nodes - 1);
 
         match tree.is_empty() {
@@ -325,7 +363,7 @@ impl Control {
         let draft = schedule.draft_seconds(passes);
         let is_cheap = draft <= CHEAP * schedule.plain && self.draft.measured() > 0;
         // Its model may have been idle for too long to be asked; then its other parts still are.
-        let least = if self.guesses_without { schedule.draft_seconds(0) } else { draft };
+        let least = if self.guesses_without || self.is_unread { schedule.draft_seconds(0) } else { draft };
         if self.is_time_for_a_plain_round() || !schedule.affords(least, 1) {
             return None;
         }
@@ -697,6 +735,15 @@ const SURPRISES: u32 = 4;
 /// Calls in a row that led to no guess worth verifying, after which a drafter is off: where nothing is verified nothing
 /// is learned, and the trial that follows verifies.
 const WASTED: u32 = 2;
+
+/// Plain steps that reading a prompt with a draft model may take in any case, and how many times it must pay otherwise.
+const READ_ANYWAY: f64 = 1.5;
+const MARGIN: f64 = 2.0;
+
+/// The longest chain that is thought of before a text, and, before it was measured, what a pass of a draft model takes, in
+/// plain steps.
+const LONGEST_CHAIN: usize = 8;
+const PRIOR_PASS: f64 = 0.1;
 
 /// Tokens by which a context may grow, or by a quarter, before the times of its plain steps are no longer compared.
 const A_LITTLE_LONGER: usize = 128;

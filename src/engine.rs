@@ -33,6 +33,7 @@ pub struct Engine {
     observer: Option<Observer>,
     clock: Box<dyn Clock>,
     loading: Option<Duration>,
+    expected: usize,
     seed: u64,
     needs: Needs,
     top: Vec<Vec<(Token, f32)>>,
@@ -110,6 +111,7 @@ impl Engine {
             observer: None,
             clock: Box::new(Wall(Instant::now())),
             loading: None,
+            expected: usize::MAX,
             seed,
             needs: Needs::default(),
             top: Vec::new(),
@@ -166,6 +168,7 @@ impl Engine {
     /// The prompt is empty or too long, or a model failed.
     pub fn start(&mut self, prompt: &[Token]) -> Result<(), EngineError> {
         let root = self.check(prompt)?;
+        let shared = self.context.iter().zip(prompt).take_while(|(before, now)| before == now).count();
         self.context.clear();
         self.context.extend_from_slice(prompt);
         self.ask_target();
@@ -174,14 +177,29 @@ impl Engine {
         }
         self.measure_passes()?;
         let bare = TokenTree::bare(root);
+        let room = (self.target.n_ctx() + 1).saturating_sub(prompt.len());
         let scores = self.target.score(SEQ, &self.context, &bare, &[]).map_err(EngineError::Target)?;
         if let Some(drafter) = &mut self.drafter {
             drafter.end(SEQ);
             let hidden = scores.hidden(0);
-            let commit = Commit { seq: SEQ, context: &self.context, n_new: prompt.len(), round: None, hidden };
+            let (n_new, unread) = (prompt.len(), prompt.len() - shared);
+            let expected = self.expected.min(room);
+            let defer = self.control.as_mut().is_some_and(|control| !control.reads_prompt(n_new, unread, expected));
+            let begun = self.clock.now();
+            let commit = Commit { seq: SEQ, context: &self.context, n_new, round: None, defer, hidden };
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
+            let took = self.clock.now().saturating_sub(begun);
+            if let Some(control) = self.control.as_mut().filter(|_| !defer) {
+                control.learn_reading(unread, took);
+            }
         }
         Ok(())
+    }
+
+    /// The texts to come will have so many tokens after their prompts, at most: a long prompt and a short answer do not pay
+    /// for a draft model that has to read the prompt too.
+    pub fn expect(&mut self, tokens: usize) {
+        self.expected = tokens;
     }
 
     /// Bring the target up to date with the beginning of a prompt, so that a long one can be read in pieces before
@@ -254,7 +272,8 @@ impl Engine {
             }
             let round = Some(Outcome { tree: &self.tree, accepted: &verdict.accepted, top: &self.top });
             let hidden = scores.hidden(verdict.accepted.last().map_or(0, |node| node.index()));
-            let commit = Commit { seq: SEQ, context: &self.context, n_new: verdict.accepted.len() + 1, round, hidden };
+            let n_new = verdict.accepted.len() + 1;
+            let commit = Commit { seq: SEQ, context: &self.context, n_new, round, defer: false, hidden };
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
         }
         let committed = self.clock.now();
@@ -467,6 +486,41 @@ mod tests {
         assert_eq!(controlled, plain, "the text is the same");
         let (_, measured) = text(engine().with_control(Control::new()), &prompt[..8]);
         assert_eq!(measured, Some(vec![]), "a short prompt has nothing to spare");
+    }
+
+    #[test]
+    fn drafters_hear_whether_reading_a_long_prompt_can_wait() {
+        /// Writes down what it is told.
+        struct Listener(std::sync::Arc<std::sync::Mutex<Vec<bool>>>);
+        impl Drafter for Listener {
+            fn draft(&mut self, _: &DraftRequest<'_>, _: &mut TokenTree) -> Result<(), DraftError> {
+                Ok(())
+            }
+            fn commit(&mut self, commit: &Commit<'_>) -> Result<(), DraftError> {
+                self.0.lock().unwrap().push(commit.defer);
+                Ok(())
+            }
+        }
+        let told = |control: bool, prompt: usize, expected: usize| {
+            let heard = std::sync::Arc::default();
+            let drafter = Box::new(Listener(std::sync::Arc::clone(&heard)));
+            let shape = Shape { max_nodes: 4, depth: 4, width: 1 };
+            let target = Box::new(ToyModel::new(12, 2, 2.0, 5));
+            let mut engine = Engine::new(target, Some(drafter), Sampling::GREEDY, shape, 1);
+            if control {
+                let mut known = Control::new();
+                known.seed(1, &[1, 2, 4].map(|n| (n, Duration::from_secs(n as u64))));
+                engine = engine.with_control(known);
+            }
+            engine.expect(expected);
+            engine.start(&vec![1; prompt]).unwrap();
+            engine.step(0).unwrap();
+            let heard = heard.lock().unwrap().clone();
+            heard
+        };
+        assert_eq!(told(true, 900, 4), [true, false], "passes cost what they bring; a round is never deferred");
+        assert_eq!(told(true, 20, 4), [false, false]);
+        assert_eq!(told(false, 900, 4), [false, false], "a fixed shape drafts in every round");
     }
 
     #[test]

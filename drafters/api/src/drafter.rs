@@ -96,6 +96,9 @@ pub struct Commit<'a> {
     pub n_new: usize,
     /// The round that made them final; `None` for the prompt.
     pub round: Option<Outcome<'a>>,
+    /// Whether a draft model should leave reading them to its first pass, which may never come: reading takes more than
+    /// that model is expected to win back.
+    pub defer: bool,
     /// The target's state after its last layer and final norm (`n_embd` numbers) at the last token but one: the state
     /// from which the last token, the next tree's root, was predicted. `None` if [`Needs`] did not ask, if the target
     /// cannot give it, or if nothing comes before the root.

@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn commit(drafter: &mut Medusa, context: &[Token], n_new: usize, hidden: Option<&[f32]>) {
-        drafter.commit(&Commit { seq: SEQ, context, n_new, round: None, hidden }).unwrap();
+        drafter.commit(&Commit { seq: SEQ, context, n_new, round: None, defer: false, hidden }).unwrap();
     }
 
     fn draft(drafter: &mut Medusa, context: &[Token], shape: Shape) -> Vec<Vec<Token>> {

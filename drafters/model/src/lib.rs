@@ -147,12 +147,12 @@ pub fn draft(
     }
 }
 
-/// Read the prompt before the first round, so that drafting costs the same in every round.
+/// Read the prompt before the first round, so that drafting costs the same in every round; unless that is to wait.
 ///
 /// # Errors
 /// The model failed.
 pub fn read_prompt(model: &mut dyn LanguageModel, commit: &Commit<'_>) -> Result<(), DraftError> {
-    if let (None, Some(&root)) = (&commit.round, commit.context.last()) {
+    if let (None, false, Some(&root)) = (&commit.round, commit.defer, commit.context.last()) {
         if commit.context.len() <= model.n_ctx() {
             model.score(commit.seq, commit.context, &TokenTree::bare(root), &[])?;
         }

@@ -111,7 +111,7 @@ fn drafter() -> NgramDrafter {
 }
 
 fn commit(drafter: &mut NgramDrafter, context: &[Token]) {
-    drafter.commit(&Commit { seq: SEQ, context, n_new: 0, round: None, hidden: None }).unwrap();
+    drafter.commit(&Commit { seq: SEQ, context, n_new: 0, round: None, defer: false, hidden: None }).unwrap();
 }
 
 struct NoDice;

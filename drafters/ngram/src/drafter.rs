@@ -432,7 +432,9 @@ mod tests {
     }
 
     fn commit(drafter: &mut NgramDrafter, seq: SeqId, context: &[Token]) {
-        drafter.commit(&Commit { seq, context, n_new: context.len(), round: None, hidden: None }).unwrap();
+        drafter
+            .commit(&Commit { seq, context, n_new: context.len(), round: None, defer: false, hidden: None })
+            .unwrap();
     }
 
     fn draft(drafter: &mut NgramDrafter, seq: SeqId, context: &[Token], shape: Shape) -> TokenTree {
@@ -543,7 +545,7 @@ mod tests {
             let tree = draft(drafter, seq, &context, WIDE);
             context.push(token);
             let round = Some(foretoken_drafter::Outcome { tree: &tree, accepted: &[], top: &[] });
-            drafter.commit(&Commit { seq, context: &context, n_new: 1, round, hidden: None }).unwrap();
+            drafter.commit(&Commit { seq, context: &context, n_new: 1, round, defer: false, hidden: None }).unwrap();
         }
     }
 

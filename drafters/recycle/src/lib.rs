@@ -210,7 +210,7 @@ mod tests {
         tree.add(rejected, 6, 0.5).unwrap();
         let top = [vec![(2, 0.75), (5, 0.25)], vec![(7, 0.75), (1, 0.25)], vec![(8, 0.5), (9, 0.5)]];
         let round = Some(Outcome { tree: &tree, accepted: &[], top: &top });
-        drafter.commit(&Commit { seq: SEQ, context: &[1, 2], n_new: 1, round, hidden: None }).unwrap();
+        drafter.commit(&Commit { seq: SEQ, context: &[1, 2], n_new: 1, round, defer: false, hidden: None }).unwrap();
         drafter
     }
 
