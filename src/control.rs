@@ -55,7 +55,8 @@ pub struct Control {
     speed: f64,
     /// Tokens that became final since the draft model last ran.
     missed: usize,
-    /// Whether it has not read this text's prompt.
+    /// How many it was behind when the last text ended, and whether it has not read this text's prompt.
+    behind: usize,
     is_unread: bool,
     /// Rounds since a guess was last verified, and how many to let pass before the next probe.
     unverified: u32,
@@ -177,6 +178,11 @@ impl Control {
         self.threads.as_ref()
     }
 
+    /// By which factor plain steps have become slower without a remedy, if that was just noticed.
+    pub fn take_slower(&mut self) -> Option<f64> {
+        self.threads.as_mut().and_then(Threads::take_slower)
+    }
+
     /// What was decided, and on which grounds.
     pub fn report(&self, context: usize) -> Report {
         Report {
@@ -194,7 +200,7 @@ impl Control {
         if let Some(threads) = &mut self.threads {
             threads.start();
         }
-        (self.missed, self.is_unread, self.unverified) = (0, false, 0);
+        (self.behind, self.missed, self.is_unread, self.unverified) = (self.missed, 0, false, 0);
         (self.patience, self.rest) = (PATIENCE, PATIENCE);
         self.speed = 1.0 + (self.speed - 1.0) / 2.0;
         match &mut self.mode {
@@ -206,13 +212,14 @@ impl Control {
         self.round = None;
     }
 
-    /// Whether draft models should read the prompt now, of which `unread` tokens are new, before a text of `expected` tokens.
-    /// It is asked before every text; the answer is kept to.
+    /// Whether draft models should read the prompt now, `context` tokens of which `unread` are new since the last text, for
+    /// an answer of `expected` tokens. It is asked before every text; the answer is kept to.
     ///
     /// No round pays for this reading, so it is weighed here: yes where it takes next to nothing, or less than half of
     /// what the model should win on such a text by what is known of it.
     pub fn reads_prompt(&mut self, context: usize, unread: usize, expected: usize) -> bool {
         let Some(plain) = self.curve.seconds(context, 1).map(|t| t.seconds) else { return true };
+        let unread = (unread + self.behind).min(context);
         let cost = self.draft.reading_seconds(unread, plain) / plain;
         let gain = expected as f64 * (1.0 - 1.0 / self.speed_to_expect(context, plain));
         let reads = cost <= READ_ANYWAY || cost * MARGIN <= gain;

@@ -290,10 +290,12 @@ impl Engine {
             total: self.clock.now().saturating_sub(begun),
             predicted: self.control.as_ref().and_then(Control::prediction),
             threads: None,
+            slower: None,
         };
         if let Some(control) = &mut self.control {
             control.learn(&self.tree, &verdict.accepted, &round);
             round.threads = control.threads().map(Threads::now);
+            round.slower = control.take_slower();
             round.total = self.clock.now().saturating_sub(begun);
         }
         if let Some(observer) = &mut self.observer {

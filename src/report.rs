@@ -542,6 +542,7 @@ mod tests {
             total: Duration::from_millis(total_ms),
             predicted: None,
             threads: None,
+            slower: None,
         }
     }
 

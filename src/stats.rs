@@ -35,6 +35,8 @@ pub struct Round {
     pub predicted: Option<Prediction>,
     /// The number of threads, if it is chosen from round to round; one that is only being tried does not count.
     pub threads: Option<usize>,
+    /// By which factor plain steps were just found to have become slower, no other number of threads being a remedy.
+    pub slower: Option<f64>,
 }
 
 /// What a round is expected to bring and to cost.
@@ -442,6 +444,7 @@ mod tests {
             total,
             predicted: None,
             threads: None,
+            slower: None,
         }
     }
 

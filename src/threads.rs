@@ -43,12 +43,16 @@ pub struct Threads {
     /// Rounds to wait before fewer are tried again, since that was in vain.
     caution: u32,
     trial: Option<Trial>,
+    /// How many times as long a plain step takes as before, when no other number was found to be a remedy.
+    slower: Option<f64>,
 }
 
 /// Other numbers of threads, being tried.
 #[derive(Debug)]
 struct Trial {
     why: Why,
+    /// How many times as long a plain step takes as before.
+    drift: f64,
     /// The one in use, and those to come.
     on: usize,
     next: Vec<usize>,
@@ -81,6 +85,7 @@ impl Threads {
             patience: PATIENCE,
             caution: 0,
             trial: None,
+            slower: None,
         }
     }
 
@@ -123,6 +128,11 @@ impl Threads {
         self.trial.is_some()
     }
 
+    /// By which factor plain steps have become slower without a remedy; said once for each time that it is noticed.
+    pub fn take_slower(&mut self) -> Option<f64> {
+        self.slower.take()
+    }
+
     /// Another text begins, perhaps after others used the same workers.
     pub fn start(&mut self) {
         self.trial = None;
@@ -154,15 +164,15 @@ impl Threads {
             }
             let mut others = fewer(self.now);
             others.extend(more(self.now, self.most));
-            return self.begin(Why::Slower, others);
+            return self.begin(Why::Slower, step / self.least, others);
         }
         let is_freed = step < self.first * (1.0 - DRIFT);
         if self.now < self.most && (is_freed || self.rounds >= self.patience) {
-            return self.begin(Why::More, more(self.now, self.most));
+            return self.begin(Why::More, 1.0, more(self.now, self.most));
         }
         if self.unexplored && self.rounds >= EXPLORE_AFTER && affordable >= EXPLORING_COSTS {
             self.unexplored = false;
-            self.begin(Why::Exploring, vec![self.now.div_ceil(2)]);
+            self.begin(Why::Exploring, 1.0, vec![self.now.div_ceil(2)]);
         }
     }
 
@@ -185,9 +195,10 @@ impl Threads {
             self.workers.set(next);
             return None;
         }
-        let (why, best) = (trial.why, trial.best);
+        let (why, drift, best) = (trial.why, trial.drift, trial.best);
         let better = best.filter(|&(_, ratio)| ratio < 1.0 - WORTHWHILE);
         self.trial = None;
+        self.slower = Some(drift).filter(|&drift| drift > 1.0 && better.is_none());
         self.patience = match (why, better) {
             (_, Some(_)) => PATIENCE,
             (Why::More, None) => (self.patience * 2).min(PATIENCE_AT_MOST),
@@ -203,8 +214,8 @@ impl Threads {
         self.found = Some(self.now);
         // What helped may help further.
         match self.now.cmp(&before) {
-            Ordering::Less => self.begin(why, fewer(self.now)),
-            Ordering::Greater => self.begin(why, more(self.now, self.most)),
+            Ordering::Less => self.begin(why, 1.0, fewer(self.now)),
+            Ordering::Greater => self.begin(why, 1.0, more(self.now, self.most)),
             Ordering::Equal => {}
         }
         Some(better.map_or(1.0, |(_, ratio)| ratio))
@@ -217,10 +228,10 @@ impl Threads {
         most > least * (1.0 + DRIFT / 2.0)
     }
 
-    fn begin(&mut self, why: Why, mut others: Vec<usize>) {
+    fn begin(&mut self, why: Why, drift: f64, mut others: Vec<usize>) {
         let Some(on) = others.pop() else { return self.forget_steps() };
         self.workers.set(on);
-        self.trial = Some(Trial { why, on, next: others, ratios: Vec::new(), best: None });
+        self.trial = Some(Trial { why, drift, on, next: others, ratios: Vec::new(), best: None });
     }
 
     fn settle(&mut self, threads: usize) {
@@ -360,6 +371,8 @@ mod tests {
         let (now, seconds) = live(&mut threads, &workers, 500, &slow);
         assert_eq!(now, 4);
         assert!((seconds - 500.0 * slow(4)).abs() < 1e-6, "and tried no more");
+        assert!(threads.take_slower().is_some_and(|factor| (factor - 3.0).abs() < 0.1), "but it can be said");
+        assert_eq!(threads.take_slower(), None, "once");
     }
 
     #[test]
@@ -395,7 +408,7 @@ mod tests {
         let (threads, workers) = of(8);
         let mut threads = threads.explore(None);
         assert_eq!(live(&mut threads, &workers, 200, &shared).0, 4);
-        assert_eq!(threads.found(), Some(4));
+        assert_eq!((threads.found(), threads.take_slower()), (Some(4), None));
         let (threads, _) = of(8);
         assert_eq!(threads.explore(Some(4)).now(), 4, "and the next run knows");
         let (threads, workers) = of(8);

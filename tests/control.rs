@@ -185,6 +185,7 @@ impl World {
                 total: Duration::from_secs_f64(draft + score),
                 predicted: control.as_ref().and_then(|control| control.prediction()),
                 threads: None,
+                slower: None,
             };
             now += draft + score;
             made += round.tokens.len();
@@ -530,6 +531,11 @@ fn a_long_prompt_is_read_by_a_draft_model_only_for_an_answer_that_pays_for_it() 
     assert!(!reads(Q4_K_M, 1000, 100_000, None), "where they cost all that they bring, nothing");
     assert!(!reads(FLAT, 1000, 128, Some(60.0)) && reads(F16, 1000, 32, Some(1.0)), "what it took before counts");
     assert!(Control::new().reads_prompt(1000, 1000, 1), "nothing is known yet, not even a plain step");
+    let mut control = World::new(Q4_K_M, 0, 1).seeded();
+    control.start();
+    assert!(!control.reads_prompt(1000, 1000, 32));
+    control.start();
+    assert!(!control.reads_prompt(1040, 20, 32), "what was left unread before would have to be read too");
 }
 
 #[test]
@@ -538,8 +544,8 @@ fn a_draft_model_that_has_not_read_the_prompt_leaves_the_others_to_guess() {
     let mut control = World::new(F16, 0, 1).seeded();
     control.learn_reading(1000, Duration::from_secs_f64(60.0 * STEP));
     control.start();
-    assert!(!control.reads_prompt(100, 1000, 32));
-    let Plan::Draft(pace) = control.plan(100, wide(&drafter)) else { panic!("nobody is asked") };
+    assert!(!control.reads_prompt(1000, 1000, 32));
+    let Plan::Draft(pace) = control.plan(1000, wide(&drafter)) else { panic!("nobody is asked") };
     let mut tree = TokenTree::new(10, Box::new(SeededDice::new(1, Stream::Draft)));
     tree.begin_paced(0, wide(&drafter), pace);
     assert!(tree.next_to_expand().is_empty(), "sixty plain steps are not at stake");

@@ -146,7 +146,7 @@ impl Run {
         Ok(())
     }
 
-    /// Tells of every round, or only of another number of threads.
+    /// Tells of every round, or only of a machine that became slower and of another number of threads.
     fn observer(&self) -> Observer {
         let (is_verbose, mut threads) = (self.verbose, None);
         Box::new(move |round: &Round| {
@@ -157,6 +157,11 @@ impl Run {
             {
                 let threads = if now == 1 { "thread" } else { "threads" };
                 note(format!("going on with {now} {threads} instead of {before}: that is faster now"));
+            }
+            if let Some(factor) = round.slower {
+                note(format!(
+                    "passes take {factor:.1} times as long as they did; other numbers of threads do not help"
+                ));
             }
             threads = round.threads;
         })

@@ -195,6 +195,7 @@ mod tests {
             total: Duration::from_millis(milliseconds),
             predicted: None,
             threads: None,
+            slower: None,
         }
     }
 

@@ -2,12 +2,12 @@
 //!
 //! N-grams cost nothing, so they always take part, and tables of texts (`*.ngram`) found beside the target with them. So
 //! does a draft model, named or found there: of the smaller models of its vocabulary the largest of at most an eighth of
-//! its size, or else the smallest of at most half. Where there is none, heads made for the target take its place; name both, and both take part. All parts grow one tree
-//! ([`foretoken_drafter_merge`]), lookups first, the model last. Which of them pays, how much and when is not decided here:
-//! with `speculation.adaptive`, the default, an evaluation of the heads, each further pass of a draft model, and each guess,
-//! is taken only where it is expected to bring more than it costs. Finding that out takes time for each: on simulated
-//! machines heads and a model together are up to 8 % slower than the better of them alone, and 13 % faster where each is
-//! better at times and passes over many tokens are cheap.
+//! its size, or else the smallest of at most half. Where there is none, heads made for the target take its place; name
+//! both, and both take part. All parts grow one tree ([`foretoken_drafter_merge`]), lookups first, the model last. Which of
+//! them pays, how much and when is not decided here: with `speculation.adaptive`, the default, an evaluation of the heads,
+//! each further pass of a draft model, and each guess, is taken only where it is expected to bring more than it costs.
+//! Finding that out takes time for each: on simulated machines heads and a model together are up to 8 % slower than the
+//! better of them alone, and 13 % faster where each is better at times and passes over many tokens are cheap.
 //!
 //! * **Helps** nearly always, and where nothing pays it should cost next to nothing: that is what the adaptive shape is
 //!   for.
