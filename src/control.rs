@@ -34,7 +34,7 @@ use crate::cost::{CostCurve, DraftCost};
 use crate::promise::Promise;
 use crate::stats::{Prediction, Round};
 use crate::survival::{Calibration, Survival};
-use crate::threads::Threads;
+use crate::threads::{Since, Threads};
 use order::Order;
 
 mod order;
@@ -55,8 +55,7 @@ pub struct Control {
     speed: f64,
     /// Tokens that became final since the draft model last ran.
     missed: usize,
-    /// How many it was behind when the last text ended, and whether it has not read this text's prompt.
-    behind: usize,
+    /// Whether it has not read this text's prompt.
     is_unread: bool,
     /// Rounds since a guess was last verified, and how many to let pass before the next probe.
     unverified: u32,
@@ -200,7 +199,7 @@ impl Control {
         if let Some(threads) = &mut self.threads {
             threads.start();
         }
-        (self.behind, self.missed, self.is_unread, self.unverified) = (self.missed, 0, false, 0);
+        (self.missed, self.is_unread, self.unverified) = (0, false, 0);
         (self.patience, self.rest) = (PATIENCE, PATIENCE);
         self.speed = 1.0 + (self.speed - 1.0) / 2.0;
         match &mut self.mode {
@@ -212,22 +211,21 @@ impl Control {
         self.round = None;
     }
 
-    /// Whether draft models should read the prompt now, `context` tokens of which `unread` are new since the last text, for
-    /// an answer of `expected` tokens. It is asked before every text; the answer is kept to.
+    /// Whether draft models should read the prompt of `context` tokens now, for an answer of `expected` tokens. It is asked
+    /// before every text; the answer is kept to.
     ///
     /// No round pays for this reading, so it is weighed here: yes where it takes next to nothing, or less than half of
     /// what the model should win on such a text by what is known of it.
-    pub fn reads_prompt(&mut self, context: usize, unread: usize, expected: usize) -> bool {
+    pub fn reads_prompt(&mut self, context: usize, expected: usize) -> bool {
         let Some(plain) = self.curve.seconds(context, 1).map(|t| t.seconds) else { return true };
-        let unread = (unread + self.behind).min(context);
-        let cost = self.draft.reading_seconds(unread, plain) / plain;
+        let cost = self.draft.reading_seconds(context, plain) / plain;
         let gain = expected as f64 * (1.0 - 1.0 / self.speed_to_expect(context, plain));
         let reads = cost <= READ_ANYWAY || cost * MARGIN <= gain;
-        (self.missed, self.is_unread) = if reads { (0, false) } else { (unread, true) };
+        (self.missed, self.is_unread) = if reads { (0, false) } else { (context, true) };
         reads
     }
 
-    /// Reading a prompt of which `tokens` were new took the drafter so long.
+    /// Reading a prompt of `tokens` tokens took the drafter so long.
     pub fn learn_reading(&mut self, tokens: usize, took: Duration) {
         self.draft.learn_reading(tokens, took.as_secs_f64());
     }
@@ -339,7 +337,7 @@ impl Control {
             self.account.book(0.0, (seconds - expected.seconds) / plain.seconds);
         }
         if let Some(factor) = threads.tried(seconds / expected.seconds) {
-            self.curve.scale(context, factor);
+            self.curve.scale(factor);
         }
         true
     }
@@ -349,9 +347,13 @@ impl Control {
         // A longer context makes every step slower, whatever the number of threads.
         let first = *self.watched_from.get_or_insert(context);
         let longest = first + (first / 4).max(A_LITTLE_LONGER);
-        let is_other = !CostCurve::is_alike(context, first) || !(first..=longest).contains(&context);
-        threads.watch(plain.seconds, is_other, self.account.balance);
-        if is_other {
+        let since = match (first..=longest).contains(&context) {
+            true => Since::Alike,
+            false if context > longest && CostCurve::is_alike(context, first) => Since::Longer,
+            false => Since::Other,
+        };
+        threads.watch(plain.seconds, context, since, self.account.balance);
+        if since != Since::Alike {
             self.watched_from = Some(context);
         }
     }
@@ -403,6 +405,7 @@ impl Control {
             cautious: times.iter().map(|t| t.seconds * (1.0 + t.error)).collect(),
             draft: self.draft.clone(),
             missed: self.missed,
+            unread: if self.is_unread { self.draft.unmeasured_reading(self.missed, plain) } else { 0.0 },
             survival: self.survival.clone(),
             promise: self.promise.clone(),
             is_trial: false,
@@ -538,6 +541,8 @@ struct Schedule {
     stake: f64,
     draft: DraftCost,
     missed: usize,
+    /// Seconds to read a prompt first, as far as `draft` does not know them.
+    unread: f64,
     survival: Survival,
     promise: Promise,
     /// Whether this is to show what a draft model is worth that was off.
@@ -578,7 +583,7 @@ impl End {
 
 impl Schedule {
     fn draft_seconds(&self, passes: usize) -> f64 {
-        self.draft.seconds(passes, self.missed)
+        self.draft.seconds(passes, self.missed) + if passes > 0 { self.unread } else { 0.0 }
     }
 
     /// What was spent on this tree so far, calls, passes and evaluations.

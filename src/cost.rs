@@ -82,11 +82,10 @@ impl CostCurve {
         Some(Estimate { seconds: shape * level, error: error + foreign })
     }
 
-    /// From now on every pass at about this context takes `factor` times as long: the number of threads was changed.
-    pub fn scale(&mut self, context: usize, factor: f64) {
-        if let Some(range) = self.ranges.get_mut(&range_of(context)) {
-            range.levels.iter_mut().for_each(|level| *level *= factor);
-        }
+    /// From now on every pass takes `factor` times as long: the number of threads was changed.
+    pub fn scale(&mut self, factor: f64) {
+        let levels = self.ranges.values_mut().flat_map(|range| range.levels.iter_mut());
+        levels.for_each(|level| *level *= factor);
     }
 
     /// Whether both contexts share their measurements.
@@ -251,7 +250,9 @@ impl DraftCost {
         }
         if missed >= LONG_AGO && passes > 0 {
             // Before any other call there is nothing to tell the two apart by.
-            if !self.calls.is_empty() {
+            if self.calls.is_empty() {
+                self.learn_reading(missed, seconds);
+            } else {
                 let rest = (seconds - self.call - self.pass * passes as f64).max(0.0);
                 push(&mut self.missed, rest / missed as f64, CALLS);
             }
@@ -266,7 +267,7 @@ impl DraftCost {
         self.fit();
     }
 
-    /// A prompt of which so many tokens were new took the drafter so long to read.
+    /// So many tokens took the drafter so long to read at once.
     pub fn learn_reading(&mut self, tokens: usize, seconds: f64) {
         if tokens >= MANY {
             push(&mut self.reading, seconds / tokens as f64, LEVELS);
@@ -277,10 +278,18 @@ impl DraftCost {
     pub fn reading_seconds(&self, tokens: usize, plain: f64) -> f64 {
         let each = match (self.reading.is_empty(), self.has_passes()) {
             (false, _) => middle(self.reading.iter().copied()),
-            (true, true) => self.pass * PRIOR_MISSED,
+            (true, true) => (self.pass * PRIOR_MISSED).min(plain * PRIOR_READING),
             (true, false) => plain * PRIOR_READING,
         };
         each * tokens as f64
+    }
+
+    /// The same, where [`seconds`](DraftCost::seconds) does not count it because no call was ever measured.
+    pub fn unmeasured_reading(&self, tokens: usize, plain: f64) -> f64 {
+        match self.reading.is_empty() && !self.has_passes() {
+            true => self.reading_seconds(tokens, plain),
+            false => 0.0,
+        }
     }
 
     /// A round without a draft spent so much time on the drafter.

@@ -140,8 +140,7 @@ impl Engine {
         self
     }
 
-    /// Loading the models took so long: what is measured before the first text then adds a tenth of that at most, beyond
-    /// its first pass.
+    /// Loading the target took so long: what is measured before the first text then adds a tenth of that at most.
     pub fn with_loading(mut self, took: Duration) -> Engine {
         self.loading = Some(took);
         self
@@ -168,7 +167,6 @@ impl Engine {
     /// The prompt is empty or too long, or a model failed.
     pub fn start(&mut self, prompt: &[Token]) -> Result<(), EngineError> {
         let root = self.check(prompt)?;
-        let shared = self.context.iter().zip(prompt).take_while(|(before, now)| before == now).count();
         self.context.clear();
         self.context.extend_from_slice(prompt);
         self.ask_target();
@@ -182,15 +180,15 @@ impl Engine {
         if let Some(drafter) = &mut self.drafter {
             drafter.end(SEQ);
             let hidden = scores.hidden(0);
-            let (n_new, unread) = (prompt.len(), prompt.len() - shared);
+            let n_new = prompt.len();
             let expected = self.expected.min(room);
-            let defer = self.control.as_mut().is_some_and(|control| !control.reads_prompt(n_new, unread, expected));
+            let defer = self.control.as_mut().is_some_and(|control| !control.reads_prompt(n_new, expected));
             let begun = self.clock.now();
             let commit = Commit { seq: SEQ, context: &self.context, n_new, round: None, defer, hidden };
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
             let took = self.clock.now().saturating_sub(begun);
             if let Some(control) = self.control.as_mut().filter(|_| !defer) {
-                control.learn_reading(unread, took);
+                control.learn_reading(n_new, took);
             }
         }
         Ok(())
@@ -382,8 +380,8 @@ impl Engine {
 
     /// A control that knows no T(n) yet gets a few points from the end of the prompt, read in passes of 4, 2 and 1
     /// tokens; the largest first, since a first pass may be slow. They must be read anyway: this adds the time of some
-    /// three plain steps, once. Nothing more is measured after [`MEASURING`] seconds, or, where it is known what loading
-    /// took, when another pass would make it more than a tenth of loading and reading.
+    /// three plain steps, once. It ends after [`MEASURING`] seconds, or, where it is known what loading took, before another
+    /// pass that should make it more than a tenth of loading and reading.
     fn measure_passes(&mut self) -> Result<(), EngineError> {
         let is_new = self.control.as_ref().is_some_and(Control::knows_nothing);
         let mut root = match self.context.len().checked_sub(1 + PASSES.iter().sum::<usize>()) {
@@ -404,8 +402,13 @@ impl Engine {
             self.target.score(SEQ, context, &bare, &[]).map_err(EngineError::Target)?;
             let begun = self.clock.now();
             if let Some(loading) = self.loading.filter(|_| points.is_empty()) {
-                let took = loading + begun.saturating_sub(reading);
-                allowance = MEASURING.min(SHARE_OF_LOADING * took.as_secs_f64());
+                let reading = begun.saturating_sub(reading);
+                allowance = MEASURING.min(SHARE_OF_LOADING * (loading + reading).as_secs_f64());
+                // Between the time per token of such a reading and all of it.
+                let first = reading.as_secs_f64() * (n as f64 / context[..=root].len().max(n) as f64).sqrt();
+                if first > allowance {
+                    break;
+                }
             }
             self.target.score(SEQ, context, &self.tree, &nodes).map_err(EngineError::Target)?;
             let time = self.clock.now().saturating_sub(begun);
@@ -550,6 +553,6 @@ mod tests {
         assert_eq!(measured(None), Some(vec![2, 4]), "two seconds at most");
         assert_eq!(measured(Some(19)), Some(vec![2, 4]), "and two of twenty");
         assert_eq!(measured(Some(18)), Some(vec![4]), "two were more than a tenth");
-        assert_eq!(measured(Some(0)), Some(vec![4]));
+        assert_eq!(measured(Some(8)), Some(vec![]), "a pass should take as long as reading did");
     }
 }

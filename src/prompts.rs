@@ -67,9 +67,12 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, PromptError> {
     }
     let entries = std::fs::read_dir(path).map_err(|e| unreadable(path, &e))?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|file| is_jsonl(file)).collect();
+    // One that was unpacked beside itself is one.
+    let unpacked = files.clone();
+    files.retain(|file| !is_packed(file) || !unpacked.contains(&file.with_extension("")));
     files.sort();
     match files.is_empty() {
-        true => Err(PromptError(format!("no prompts in {}: a folder needs .jsonl files", path.display()))),
+        true => Err(PromptError(format!("no prompts in {}: a folder needs .jsonl or .jsonl.gz files", path.display()))),
         false => Ok(files),
     }
 }
@@ -273,6 +276,9 @@ mod tests {
         assert_eq!(read(std::slice::from_ref(&folder)).unwrap(), [task], "of a folder, what has lines");
         let letter = &read(&[folder.join("letter.txt.gz")]).unwrap()[0];
         assert_eq!((letter.id.as_str(), letter.text.as_str()), ("letter", "Dear reader,"));
+        std::fs::write(folder.join("HumanEval.jsonl"), "{\"task_id\": \"Made/0\", \"prompt\": \"def one():\\n\"}\n")
+            .unwrap();
+        assert_eq!(read(std::slice::from_ref(&folder)).unwrap().len(), 1, "unpacked beside itself, it is read once");
         let broken = folder.join("broken.jsonl.gz");
         for bytes in [&b"no archive"[..], &std::fs::read(folder.join("HumanEval.jsonl.gz")).unwrap()[..30]] {
             std::fs::write(&broken, bytes).unwrap();
@@ -286,7 +292,7 @@ mod tests {
     fn wrong_files_are_named() {
         let folder = folder("bad");
         let error = |path: &Path| read(&[path.to_owned()]).unwrap_err().to_string();
-        assert!(error(&folder).contains("a folder needs .jsonl files"));
+        assert!(error(&folder).contains("a folder needs .jsonl or .jsonl.gz files"));
         assert!(error(&folder.join("absent.txt")).contains("cannot read prompts from"));
         let file = folder.join("wrong.jsonl");
         std::fs::write(&file, "{\"id\":\"a\",\"kind\":\"k\"}").unwrap();

@@ -21,6 +21,17 @@ pub trait Workers: Debug + Send + Sync {
     fn set(&self, threads: usize);
 }
 
+/// What the context of a plain step has to do with those of the steps before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// Its length is about theirs.
+    Alike,
+    /// It has grown beyond that: what it costs may slowly become more.
+    Longer,
+    /// It is another.
+    Other,
+}
+
 /// Decides how many threads to use.
 #[derive(Debug)]
 pub struct Threads {
@@ -31,7 +42,7 @@ pub struct Threads {
     unexplored: bool,
     /// The best number that a trial found.
     found: Option<usize>,
-    /// The least seconds of a plain step that were ever seen.
+    /// The least seconds of a plain step after few tokens that were ever seen, with whatever number of threads.
     record: f64,
     /// Seconds of a plain step after the last rounds, none of another number of threads or range of contexts.
     steps: VecDeque<f64>,
@@ -139,11 +150,21 @@ impl Threads {
         self.workers.set(self.now);
     }
 
-    /// The time of a plain step, by the last rounds. Contexts of other lengths have other times: those before are
-    /// forgotten when `is_other` says so. `affordable` plain steps may be lost by exploring.
-    pub fn watch(&mut self, step: f64, is_other: bool, affordable: f64) {
-        if is_other {
-            self.forget_steps();
+    /// The time of a plain step after `context` tokens, by the last rounds. Contexts of other lengths have other times: it is
+    /// compared with those before as far as `since` allows. `affordable` plain steps may be lost by exploring.
+    pub fn watch(&mut self, step: f64, context: usize, since: Since, affordable: f64) {
+        let is_short = context < SHORT;
+        let begins_long = self.steps.is_empty() && !is_short;
+        match since {
+            Since::Longer => {
+                let last = self.steps.iter().copied().fold(f64::INFINITY, f64::min);
+                self.forget_steps();
+                self.least = last;
+            }
+            Since::Other => self.forget_steps(),
+            // What an earlier run saw was seen on a short context.
+            Since::Alike if begins_long && self.least == self.record => self.forget_steps(),
+            Since::Alike => {}
         }
         self.rounds = self.rounds.saturating_add(1);
         if self.steps.len() >= SETTLED {
@@ -157,11 +178,10 @@ impl Threads {
             self.first = step;
         }
         self.least = self.least.min(step);
-        self.record = self.record.min(step);
-        if step > self.least * (1.0 + DRIFT) {
-            if self.rounds < self.caution {
-                return;
-            }
+        if is_short {
+            self.record = self.record.min(step);
+        }
+        if step > self.least * (1.0 + DRIFT) && self.rounds >= self.caution {
             let mut others = fewer(self.now);
             others.extend(more(self.now, self.most));
             return self.begin(Why::Slower, step / self.least, others);
@@ -206,7 +226,8 @@ impl Threads {
         };
         self.caution = match (why, better) {
             (_, Some(_)) => 0,
-            (Why::Slower, None) => (self.caution * 2).clamp(CAUTION, CAUTION_AT_MOST),
+            // One that only follows another, which helped, says nothing about the next drift.
+            (Why::Slower, None) if drift > 1.0 => (self.caution * 2).clamp(CAUTION, CAUTION_AT_MOST),
             (_, None) => self.caution,
         };
         let before = self.now;
@@ -285,6 +306,9 @@ const EXPLORING_COSTS: f64 = 2.0;
 const PATIENCE: u32 = 48;
 const PATIENCE_AT_MOST: u32 = 768;
 
+/// The least time of a plain step that is kept from run to run is that after fewer tokens than this.
+const SHORT: usize = 512;
+
 /// Rounds before fewer are tried again after that was in vain, at first and at most: other machines' load on the same
 /// hardware comes and goes, and no number of threads is a remedy.
 const CAUTION: u32 = 64;
@@ -313,7 +337,7 @@ mod tests {
             total += seconds(used);
             match threads.is_trying() {
                 true => drop(threads.tried(seconds(used) / seconds(threads.now()))),
-                false => threads.watch(seconds(used), false, 3.0),
+                false => threads.watch(seconds(used), 1, Since::Alike, 3.0),
             }
         }
         (threads.now(), total)

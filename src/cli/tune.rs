@@ -181,10 +181,11 @@ impl Tune {
             candidate("ngram".to_owned(), "kind = \"ngram\"\n".to_owned()),
             candidate("recycle".to_owned(), "kind = \"recycle\"\n".to_owned()),
         ];
-        let whole = |path: PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
+        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let is_same = |a: &Path, b: &Path| std::fs::canonicalize(a).ok() == std::fs::canonicalize(b).ok();
         let mut drafts: Vec<PathBuf> = Vec::new();
         for (i, path) in self.draft.iter().cloned().chain(found.models).map(whole).enumerate() {
-            if drafts.contains(&path) {
+            if drafts.iter().any(|other| is_same(other, &path)) {
                 continue;
             }
             match i < self.draft.len() || drafts.len() < self.draft.len() + FOUND {

@@ -1,7 +1,7 @@
 //! [`Host`] over llama.cpp: from a [`Setup`] to a target and whatever its drafter asks for.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use foretoken_drafter::{
@@ -85,6 +85,7 @@ pub struct LlamaHost<'a> {
     threads: ThreadCount,
     base: PathBuf,
     took: Duration,
+    companions: OnceLock<Companions>,
 }
 
 impl<'a> LlamaHost<'a> {
@@ -102,7 +103,7 @@ impl<'a> LlamaHost<'a> {
         }
         let threads = ThreadCount::new(context.threads);
         let (base, took) = (setup.base.clone(), begun.elapsed());
-        Ok(LlamaHost { registry, target, load, context, threads, base, took })
+        Ok(LlamaHost { registry, target, load, context, threads, base, took, companions: OnceLock::new() })
     }
 
     /// The target's weights and vocabulary.
@@ -185,6 +186,19 @@ impl<'a> LlamaHost<'a> {
             false => engine,
         })
     }
+
+    /// What lies beside the target and could draft for it.
+    fn look_around(&self) -> Companions {
+        let Ok(target) = GgufFile::open(self.target.path()) else { return Companions::default() };
+        let TargetInfo { n_embd, n_vocab, tokenizer, .. } = self.target();
+        let own = |path: &PathBuf| HeadsFile::open(path).is_ok_and(|h| h.check(n_embd, n_vocab, tokenizer).is_ok());
+        let heads = models_in(self.target.path()).map(|file| file.path().to_owned()).filter(own);
+        // Whoever opens them resolves them again, and these are not relative to a configuration.
+        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let models = best_first(draft_models(&target)).into_iter().map(whole).collect();
+        let tables = tables(self.target.path()).into_iter().map(whole).collect();
+        Companions { models, heads: heads.map(whole).collect(), tables }
+    }
 }
 
 impl Host for LlamaHost<'_> {
@@ -236,15 +250,7 @@ impl Host for LlamaHost<'_> {
     }
 
     fn companions(&self) -> Companions {
-        let Ok(target) = GgufFile::open(self.target.path()) else { return Companions::default() };
-        let TargetInfo { n_embd, n_vocab, tokenizer, .. } = self.target();
-        let own = |path: &PathBuf| HeadsFile::open(path).is_ok_and(|h| h.check(n_embd, n_vocab, tokenizer).is_ok());
-        let heads = models_in(self.target.path()).map(|file| file.path().to_owned()).filter(own);
-        // Whoever opens them resolves them again, and these are not relative to a configuration.
-        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-        let models = best_first(draft_models(&target)).into_iter().map(whole).collect();
-        let tables = tables(self.target.path()).into_iter().map(whole).collect();
-        Companions { models, heads: heads.map(whole).collect(), tables }
+        self.companions.get_or_init(|| self.look_around()).clone()
     }
 
     fn open_heads(&mut self, path: &Path) -> Result<Box<dyn Heads>, DraftError> {

@@ -1,6 +1,6 @@
 //! What control learnt, kept for the next run in small files in the cache folder: of the machine, one per target, number
 //! of threads, KV type, place of the weights and build; and of a drafter that drafts for this target, how right it tends
-//! to be and what it costs, one per settings and files of it. Neither holds a word of any text. It is a beginning, not a
+//! to be and what it costs, one per settings and files of it, number of threads, and whether sampling is greedy. Neither holds a word of any text. It is a beginning, not a
 //! truth: control goes on learning from every round.
 
 use std::io::Write;
@@ -94,11 +94,14 @@ fn machine_file(host: &LlamaHost<'_>) -> Option<PathBuf> {
 fn habits_file(host: &LlamaHost<'_>, setup: &Setup) -> Option<PathBuf> {
     // The base is empty where no configuration names another folder, and without one.
     let base = std::env::current_dir().ok()?.join(&setup.base);
-    let mut files = named_files(&setup.drafter.settings.parse().map(toml::Value::Table).ok()?, &base);
+    let settings: toml::Table = setup.drafter.settings.parse().ok()?;
+    let mut files = Vec::new();
     if setup.drafter.kind == "auto" {
         let found = host.companions();
-        files.extend(found.models.into_iter().chain(found.heads).chain(found.tables));
+        let unnamed = [("model", found.models), ("heads", found.heads), ("table", found.tables)];
+        files.extend(unnamed.into_iter().filter(|(key, _)| !settings.contains_key(*key)).flat_map(|(_, files)| files));
     }
+    files.extend(named_files(&toml::Value::Table(settings), &base));
     let files: Vec<Option<u64>> = files.iter().map(|file| content(file).ok()).collect();
     let drafter = hash(&format!(
         "{} {} {} {} {} {} {files:?}",
@@ -116,7 +119,11 @@ fn habits_file(host: &LlamaHost<'_>, setup: &Setup) -> Option<PathBuf> {
 fn named_files(settings: &toml::Value, base: &Path) -> Vec<PathBuf> {
     match settings {
         toml::Value::String(text) => Some(base.join(text)).filter(|path| path.is_file()).into_iter().collect(),
-        toml::Value::Table(table) => table.values().flat_map(|value| named_files(value, base)).collect(),
+        // A history grows with every run, and is the same drafter's.
+        toml::Value::Table(table) => {
+            let lasting = table.iter().filter(|(key, _)| *key != "history");
+            lasting.flat_map(|(_, value)| named_files(value, base)).collect()
+        }
         toml::Value::Array(items) => items.iter().flat_map(|item| named_files(item, base)).collect(),
         _ => Vec::new(),
     }
