@@ -402,7 +402,9 @@ fn wrong_input_is_one_line() {
     );
     assert!(with(&[&wrong]).contains("wrong.toml: unknown drafter `modle`; did you mean `model`?"));
     assert!(with(&[&plain, "--set", "target.context=20"]).contains("lower -n or raise target.context"));
-    assert!(error(&[&plain, "--prompts", folder.to_str().unwrap()]).contains("a folder needs .jsonl or .jsonl.gz files"));
+    assert!(
+        error(&[&plain, "--prompts", folder.to_str().unwrap()]).contains("a folder needs .jsonl or .jsonl.gz files")
+    );
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -130,6 +130,10 @@ fn tune_writes_a_configuration_with_its_evidence() {
     let output = succeeds(run(folder.path(), &["run", "-c", &tuned, "-p", "Fields: id", "-n", "8", "-v"]));
     assert!(!output.stdout.is_empty() && errors(&output).contains("drafter "), "{}", errors(&output));
     assert!(run(folder.path(), &["tune", "--target", "models/target.gguf"]).status.code() == Some(1), "no prompts");
+    let foreign = run(folder.path(), &[&tune[..], &["--draft", "models/tiny.gguf"]].concat());
+    let said = errors(&foreign);
+    assert!(foreign.status.code() == Some(1) && !said.contains("T(n)"), "before anything is measured: {said}");
+    assert!(said.contains("models/tiny.gguf has another vocabulary than models/target.gguf"), "{said}");
 }
 
 #[test]

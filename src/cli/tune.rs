@@ -15,6 +15,7 @@ use super::{note, output, Failure};
 use crate::config::{Config, Setup};
 use crate::control::Control;
 use crate::gguf;
+use crate::llama::beside::speak_alike;
 use crate::llama::context::{default_threads, Context, ContextOptions};
 use crate::llama::host::LlamaHost;
 use crate::llama::learnt::{self, Machine};
@@ -106,8 +107,18 @@ impl Tune {
         let sources = [&self.target].into_iter().chain(&self.draft).chain(&self.prompts);
         output::spares_models(&self.out, sources.map(PathBuf::as_path))?;
         output::can_be_made(&self.out)?;
+        let target = gguf::GgufFile::open(&self.target)?;
+        target.check()?;
         for draft in &self.draft {
-            gguf::GgufFile::open(draft)?.check()?;
+            let file = gguf::GgufFile::open(draft)?;
+            file.check()?;
+            if !speak_alike(&file, &target) {
+                let (draft, target) = (draft.display(), self.target.display());
+                return Err(Failure::Input(format!(
+                    "{draft} has another vocabulary than {target}: `foretoken check {target} {draft}` shows where; use a model \
+                     of the target's family"
+                )));
+            }
         }
         Ok(())
     }
