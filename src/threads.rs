@@ -415,6 +415,23 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_context_hides_no_slower_machine_and_is_none() {
+        let (mut threads, _) = of(4);
+        (0..20).for_each(|_| threads.watch(quiet(4), 100, Since::Alike, 3.0));
+        threads.watch(3.0 * quiet(4), 300, Since::Longer, 3.0);
+        (0..SETTLED).for_each(|_| threads.watch(3.0 * quiet(4), 300, Since::Alike, 3.0));
+        assert!(threads.is_trying(), "what became slower just then is noticed");
+        for (context, tries) in [(100, true), (2000, false)] {
+            let mut threads = of(4).0.with_record(quiet(4));
+            (0..2 * SETTLED).for_each(|_| threads.watch(1.5 * quiet(4), context, Since::Alike, 3.0));
+            assert_eq!(threads.is_trying(), tries, "an earlier run's record is of short contexts");
+        }
+        let (mut threads, _) = of(4);
+        (0..20).for_each(|_| threads.watch(quiet(4), 2000, Since::Alike, 3.0));
+        assert_eq!(threads.record(), None);
+    }
+
+    #[test]
     fn a_machine_that_is_busy_from_the_beginning_is_noticed_by_what_earlier_runs_saw() {
         let workers = Arc::new(Counter::default());
         let mut threads = Threads::new(workers.clone(), 4).with_record(quiet(4));

@@ -148,6 +148,11 @@ fn without_a_configuration_whatever_there_is_drafts() {
     assert_eq!(learnt(), 2, "what was learnt of the machine and of the drafter is kept");
     succeeds(run(folder.path(), &arguments));
     assert_eq!(learnt(), 2, "in the same files the next time");
+    let history = format!("drafter.history={:?}", folder.path().join("history"));
+    for _ in 0..2 {
+        succeeds(run(folder.path(), &[&arguments[..], &["--drafter", "ngram", "--set", &history]].concat()));
+        assert_eq!(learnt(), 3, "a history that has grown is the same drafter's");
+    }
     std::fs::create_dir(folder.path().join("alone")).unwrap();
     let alone = folder.path().join("alone/target.gguf");
     std::fs::copy("models/target.gguf", &alone).unwrap();
