@@ -196,7 +196,7 @@ impl Engine {
 
     /// The texts to come will have so many tokens after their prompts, at most: a long prompt and a short answer do not pay
     /// for a draft model that has to read the prompt too.
-    pub fn expect(&mut self, tokens: usize) {
+    pub fn set_expected(&mut self, tokens: usize) {
         self.expected = tokens;
     }
 
@@ -517,7 +517,7 @@ mod tests {
                 known.seed(1, &[1, 2, 4].map(|n| (n, Duration::from_secs(n as u64))));
                 engine = engine.with_control(known);
             }
-            engine.expect(expected);
+            engine.set_expected(expected);
             engine.start(&vec![1; prompt]).unwrap();
             engine.step(0).unwrap();
             let heard = heard.lock().unwrap().clone();

@@ -133,7 +133,7 @@ impl Continuation {
         for end in (AT_ONCE..prompt.len()).step_by(AT_ONCE).take_while(|_| !is_interrupted()) {
             engine.read(&prompt[..end])?;
         }
-        engine.expect(limits.max_tokens);
+        engine.set_expected(limits.max_tokens);
         if !is_interrupted() {
             engine.start(prompt)?;
         }

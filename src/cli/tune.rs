@@ -56,7 +56,7 @@ pub struct Tune {
 const LARGEST: usize = 17;
 const REPEATS: usize = 5;
 
-/// Tokens before the passes that are timed: T(n) is kept by ranges of contexts, and these lie in three of them.
+/// Tokens of the texts at whose end passes are timed: T(n) is kept by ranges of contexts, and these lie in three of them.
 const CONTEXTS: [usize; 3] = [256, 1536, 3072];
 
 /// How many of the draft models found beside the target are tried.
@@ -222,7 +222,7 @@ impl Tune {
             let name = candidate.name.clone();
             let mut names = (2..).map(|i| format!("{name}-{i}"));
             while !taken.insert(candidate.name.clone()) {
-                candidate.name.clone_from(&names.next().unwrap_or_default());
+                candidate.name = names.next().unwrap_or_default();
             }
         }
         Ok(all)
