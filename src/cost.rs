@@ -222,9 +222,34 @@ impl Point {
     }
 }
 
-/// What drafting costs: seconds for a call, for each pass of a draft model, for each token that the draft model missed
-/// while nothing was drafted, and for listening to what became final in plain rounds. All of it by the last calls alone, so
-/// that it follows the length of the context.
+/// What drafting costs, by context: a draft model's passes too take longer after a longer text.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DraftCosts {
+    /// By the power of two below the context's length, as for [`CostCurve`].
+    ranges: BTreeMap<u32, DraftCost>,
+}
+
+impl DraftCosts {
+    /// What it costs after `context` tokens: as measured there, else at the nearest length at which it was.
+    pub fn at(&self, context: usize) -> DraftCost {
+        let key = range_of(context);
+        let nearest = self.ranges.iter().min_by_key(|(other, _)| other.abs_diff(key));
+        nearest.map(|(_, cost)| cost.clone()).unwrap_or_default()
+    }
+
+    /// The same to be learned from; another length begins with what the nearest knows.
+    pub fn at_mut(&mut self, context: usize) -> &mut DraftCost {
+        let key = range_of(context);
+        if !self.ranges.contains_key(&key) {
+            self.ranges.insert(key, self.at(context));
+        }
+        self.ranges.entry(key).or_default()
+    }
+}
+
+/// What drafting costs at contexts of similar length: seconds for a call, for each pass of a draft model, for each token
+/// that the draft model missed while nothing was drafted, and for listening to what became final in plain rounds. All of it
+/// by the last calls alone.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DraftCost {
     /// Passes and seconds of the last calls.
@@ -563,6 +588,17 @@ mod tests {
         cost.learn(1, 500, 0.001 + 0.014 + 500.0 * 0.002);
         assert!((cost.seconds(2, 100) - 0.224).abs() < 0.005, "{}", cost.seconds(2, 100));
         assert!(near(cost.seconds(2, 3), 0.024), "a few tokens cost nothing more");
+    }
+
+    #[test]
+    fn a_draft_model_is_slower_after_a_longer_text_and_quicker_again_in_the_next() {
+        let mut costs = DraftCosts::default();
+        assert_eq!(costs.at(100).measured(), 0);
+        (0..40).for_each(|_| costs.at_mut(100).learn(2, 0, 0.02));
+        assert_eq!(costs.at(5000).seconds(2, 0), costs.at(100).seconds(2, 0), "until it is known better");
+        (0..40).for_each(|_| costs.at_mut(5000).learn(2, 0, 0.06));
+        assert!(near(costs.at(4500).seconds(2, 0), 0.06) && near(costs.at(300).seconds(2, 0), 0.02), "{costs:?}");
+        assert!(near(costs.at(50_000).seconds(2, 0), 0.06), "the nearest length");
     }
 
     #[test]
