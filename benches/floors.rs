@@ -103,9 +103,10 @@ struct Course {
 
 impl Floors {
     fn execute(&self) -> Result<(), Error> {
-        let setup = self.setup()?;
+        let mut setup = self.setup()?;
         let registry = Registry::builtin();
         let mut host = LlamaHost::load(&setup, &registry)?;
+        setup.sampling.forbidden = host.model().ends();
         let prompts = prompts::first_of_each_kind(prompts::read(&self.prompts)?, self.prompts_per_kind);
         let plain_text = Arc::new(Mutex::new(Vec::new()));
         let mut ways = match self.busy {

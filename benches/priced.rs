@@ -25,6 +25,7 @@ use foretoken::llama::host::LlamaHost;
 use foretoken::prompts;
 use foretoken::registry::Registry;
 use foretoken::report::{Comparison, Method, Run};
+use foretoken::sampler::Sampling;
 use foretoken_drafter::{
     Bytes, Companions, Derivation, DraftError, Drafter, Host, LanguageModel, Law, ModelSpec, NodeId, Scores, SeqId,
     TargetInfo, Token, TokenTree,
@@ -144,8 +145,9 @@ impl Priced {
         };
         let target = PricedModel::new(Box::new(host.host.open_target()?), host.time.clone(), self.pass.clone());
         let is_adaptive = config.is_some() && setup.adaptive && setup.drafter.kind != "none";
-        let mut engine = Engine::new(Box::new(target), drafter, setup.sampling.clone(), setup.shape, 0)
-            .with_clock(Box::new(host.time.clone()));
+        let sampling = Sampling { forbidden: host.host.model().ends(), ..setup.sampling.clone() };
+        let mut engine =
+            Engine::new(Box::new(target), drafter, sampling, setup.shape, 0).with_clock(Box::new(host.time.clone()));
         if is_adaptive {
             engine.set_control(Some(Control::new()));
         }

@@ -315,6 +315,7 @@ fn sampling(t: &SamplingTable) -> Result<Sampling, String> {
         frequency_penalty: t.frequency_penalty.unwrap_or(0.0),
         presence_penalty: t.presence_penalty.unwrap_or(0.0),
         penalty_last_n: t.penalty_last_n.unwrap_or(64),
+        forbidden: Vec::new(),
     };
     within("sampling.temperature", Some(sampling.temperature), 0.0, 100.0)?;
     within("sampling.top_p", Some(sampling.top_p), 0.0, 1.0)?;

@@ -14,7 +14,7 @@ use foretoken_drafter::{
 use crate::control::{Control, Plan};
 use crate::dice::{SeededDice, Stream};
 use crate::sampler::Sampling;
-use crate::stats::Round;
+use crate::stats::{OfPart, Round};
 use crate::threads::Threads;
 use crate::verify::{verify, Verdict};
 
@@ -280,6 +280,7 @@ impl Engine {
             drafted: self.tree.len() - 1,
             depth: self.tree.ids().map(|node| self.tree.depth(node)).max().unwrap_or(0),
             accepted: verdict.accepted.len(),
+            parts: OfPart::of(&self.tree, &verdict.accepted),
             ending: verdict.ending,
             draft: drafted.saturating_sub(begun),
             score: scored.saturating_sub(trimmed),
@@ -310,6 +311,11 @@ impl Engine {
     /// What the drafter says of itself.
     pub fn about_drafter(&self) -> Option<String> {
         self.drafter.as_ref().and_then(|drafter| drafter.about())
+    }
+
+    /// The names of the drafter's parts, in the order of [`Round::parts`]; none if it has no parts.
+    pub fn drafter_parts(&self) -> Vec<String> {
+        self.drafter.as_ref().map_or(Vec::new(), |drafter| drafter.parts())
     }
 
     /// The seed of every random choice.

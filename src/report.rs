@@ -534,6 +534,7 @@ mod tests {
             drafted,
             depth: drafted,
             accepted,
+            parts: Vec::new(),
             ending: Ending::Recovered,
             draft: Duration::from_millis(if drafted > 0 { total_ms / 5 } else { 0 }),
             score: Duration::from_millis(total_ms / 2),

@@ -29,6 +29,8 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// How many of the last tokens count as recent.
     pub penalty_last_n: usize,
+    /// Tokens that are never chosen, however likely: those that end a text, where it should not end.
+    pub forbidden: Vec<Token>,
 }
 
 impl Sampling {
@@ -42,6 +44,7 @@ impl Sampling {
         frequency_penalty: 0.0,
         presence_penalty: 0.0,
         penalty_last_n: 64,
+        forbidden: Vec::new(),
     };
 
     /// Whether the law depends on the last `penalty_last_n` tokens.
@@ -59,14 +62,14 @@ impl Law for Sampling {
     fn dist(&self, logits: &[f32], context: &[Token], path: &[Token]) -> Dist {
         let logits = self.penalise(logits, context, path);
         if self.is_greedy() {
-            return Dist::point(arg_max(&logits));
+            return Dist::point(self.best(&logits));
         }
         let candidates = self.truncate(&logits);
         let max = candidates.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.1));
         let scale = 1.0 / f64::from(self.temperature);
         let weights = candidates.iter().map(|&(t, l)| (t, (f64::from(l - max) * scale).exp()));
         // All logits NaN or infinite: a broken model; still a token rather than a panic.
-        Dist::from_weights(weights).unwrap_or_else(|| Dist::point(arg_max(&logits)))
+        Dist::from_weights(weights).unwrap_or_else(|| Dist::point(self.best(&logits)))
     }
 
     fn top(&self, logits: &[f32], context: &[Token], path: &[Token], n: usize) -> Vec<(Token, f32)> {
@@ -82,7 +85,7 @@ impl Law for Sampling {
             return top;
         }
         let logits = self.penalise(logits, context, path);
-        let mut top = top_k(&logits, n);
+        let mut top = self.likeliest(&logits, n);
         let Some(max) = top.first().map(|t| t.1) else { return top };
         let sum: f32 = logits.iter().map(|&l| (l - max).exp()).sum();
         top.iter_mut().for_each(|t| t.1 = (t.1 - max).exp() / sum);
@@ -109,11 +112,31 @@ impl Sampling {
         Cow::Owned(logits)
     }
 
+    /// The likeliest token that may be chosen.
+    fn best(&self, logits: &[f32]) -> Token {
+        let best = arg_max(logits);
+        match self.forbidden.contains(&best) {
+            false => best,
+            true => self.likeliest(logits, 1).first().map_or(best, |&(token, _)| token),
+        }
+    }
+
+    /// The `k` likeliest tokens that may be chosen, best first.
+    fn likeliest(&self, logits: &[f32], k: usize) -> Vec<(Token, f32)> {
+        let mut top = top_k(logits, k.saturating_add(self.forbidden.len()));
+        top.retain(|(token, _)| !self.forbidden.contains(token));
+        top.truncate(k);
+        top
+    }
+
     /// The tokens that top-k, top-p and min-p leave, with their logits.
     fn truncate(&self, logits: &[f32]) -> Vec<(Token, f32)> {
         let mut kept: Vec<(Token, f32)> = match self.top_k {
-            0 => logits.iter().enumerate().map(|(t, &l)| (t as Token, l)).filter(|c| !c.1.is_nan()).collect(),
-            k => top_k(logits, k),
+            0 => {
+                let all = logits.iter().enumerate().map(|(t, &l)| (t as Token, l));
+                all.filter(|c| !c.1.is_nan() && !self.forbidden.contains(&c.0)).collect()
+            }
+            k => self.likeliest(logits, k),
         };
         if self.top_p < 1.0 {
             kept.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -254,6 +277,22 @@ mod tests {
         assert_eq!(support(Sampling { top_p: 0.81, ..sampled() }), [0, 1, 2]);
         assert_eq!(support(Sampling { min_p: 0.29, ..sampled() }), [0, 1, 2]);
         assert_eq!(support(Sampling::GREEDY), [0]);
+    }
+
+    #[test]
+    fn what_is_forbidden_is_never_chosen_and_the_others_share_its_part() {
+        let logits: Vec<f32> = [0.5f32, 0.3, 0.15, 0.05].iter().map(|p| p.ln()).collect();
+        let law = |s: Sampling, forbidden: &[Token]| {
+            let dist = Sampling { forbidden: forbidden.to_vec(), ..s }.dist(&logits, &[], &[]);
+            dist.iter().map(|(t, p)| (t, (100.0 * p).round() as u32)).collect::<Vec<_>>()
+        };
+        assert_eq!(law(Sampling::GREEDY, &[0, 1]), [(2, 100)]);
+        assert_eq!(law(sampled(), &[0]), [(1, 60), (2, 30), (3, 10)]);
+        assert_eq!(law(Sampling { top_k: 2, ..sampled() }, &[0]), [(1, 67), (2, 33)], "as many as without");
+        assert_eq!(law(sampled(), &[]).len(), 4);
+        let greedy = Sampling { forbidden: vec![0], ..Sampling::GREEDY };
+        assert_eq!(greedy.top(&logits, &[], &[], 2).iter().map(|t| t.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(law(Sampling::GREEDY, &[0, 1, 2, 3]), [(0, 100)], "still a token rather than a panic");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use foretoken_drafter::Token;
+use foretoken_drafter::{NodeId, Token, TokenTree};
 use serde::{Deserialize, Serialize};
 
 use crate::verify::Ending;
@@ -18,6 +18,8 @@ pub struct Round {
     pub depth: usize,
     /// Nodes that were accepted.
     pub accepted: usize,
+    /// The same two by the part of the drafter that guessed; parts after the last one that guessed are left out.
+    pub parts: Vec<OfPart>,
     /// Where the last token comes from.
     pub ending: Ending,
     /// Time in which the round was planned and its tree grown.
@@ -48,6 +50,15 @@ pub struct Prediction {
     pub seconds: f64,
 }
 
+/// Nodes that one part of a drafter guessed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfPart {
+    /// Nodes verified.
+    pub drafted: usize,
+    /// Nodes accepted.
+    pub accepted: usize,
+}
+
 /// Sums over rounds. Written down and read again they are the same.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
@@ -71,6 +82,9 @@ pub struct Stats {
     /// this was kept have none.
     #[serde(default)]
     came_to: Vec<usize>,
+    /// Nodes by the part of the drafter that guessed them. Records from before this was kept have none.
+    #[serde(default)]
+    parts: Vec<OfPart>,
     /// Rounds that verified n nodes, for n = 0, 1, …
     by_nodes: Vec<Alike>,
     /// Time to bring the models up to date with the prompt.
@@ -115,6 +129,20 @@ struct Alike {
     verify: Duration,
 }
 
+impl OfPart {
+    /// The nodes of a tree, of which these were accepted, by part.
+    pub fn of(tree: &TokenTree, accepted: &[NodeId]) -> Vec<OfPart> {
+        let mut parts = Vec::new();
+        for node in tree.ids().skip(1) {
+            let part = tree.part(node);
+            parts.resize(parts.len().max(part + 1), OfPart::default());
+            parts[part].drafted += 1;
+            parts[part].accepted += usize::from(accepted.contains(&node));
+        }
+        parts
+    }
+}
+
 impl Stats {
     /// Count one more round. Generated tokens are counted by the caller, who may cut a round short.
     pub fn add(&mut self, round: &Round) {
@@ -122,6 +150,7 @@ impl Stats {
         self.plain_rounds += usize::from(round.drafted == 0);
         self.drafted += round.drafted;
         self.accepted += round.accepted;
+        add_parts(&mut self.parts, &round.parts);
         count_up_to(&mut self.offered, round.depth);
         count_up_to(&mut self.reached, round.accepted);
         let was_rejected = round.drafted > 0 && round.ending == Ending::Recovered;
@@ -152,6 +181,7 @@ impl Stats {
         self.plain_rounds += other.plain_rounds;
         self.drafted += other.drafted;
         self.accepted += other.accepted;
+        add_parts(&mut self.parts, &other.parts);
         add_each(&mut self.offered, &other.offered);
         add_each(&mut self.reached, &other.reached);
         add_each(&mut self.came_to, &other.came_to);
@@ -271,6 +301,7 @@ impl Stats {
             acceptance_by_position: self.acceptance_by_position(),
             conditional_acceptance_by_position: self.conditional_acceptance_by_position(),
             reached_by_position: self.reached_by_position(),
+            by_part: self.parts.clone(),
             by_nodes: self.by_nodes(),
             prefill_s: self.prefill.as_secs_f64(),
             decode_s: self.decode.as_secs_f64(),
@@ -345,6 +376,8 @@ pub struct Summary {
     pub conditional_acceptance_by_position: Vec<f64>,
     /// The share of all rounds that accepted at least 1, 2, … tokens.
     pub reached_by_position: Vec<f64>,
+    /// Nodes by the part of the drafter that guessed them.
+    pub by_part: Vec<OfPart>,
     /// Rounds by the number of nodes verified: what was chosen, and T(n) as it was.
     pub by_nodes: Vec<OfNodes>,
     /// Seconds to bring the models up to date with the prompt.
@@ -420,6 +453,14 @@ fn count_up_to(counts: &mut Vec<usize>, n: usize) {
     counts[..n].iter_mut().for_each(|c| *c += 1);
 }
 
+fn add_parts(parts: &mut Vec<OfPart>, other: &[OfPart]) {
+    parts.resize(parts.len().max(other.len()), OfPart::default());
+    for (a, b) in parts.iter_mut().zip(other) {
+        a.drafted += b.drafted;
+        a.accepted += b.accepted;
+    }
+}
+
 fn add_each(counts: &mut Vec<usize>, other: &[usize]) {
     counts.resize(counts.len().max(other.len()), 0);
     counts.iter_mut().zip(other).for_each(|(a, b)| *a += b);
@@ -436,6 +477,7 @@ mod tests {
             drafted,
             depth,
             accepted,
+            parts: Vec::new(),
             ending: if accepted < depth { Ending::Recovered } else { Ending::Bonus },
             draft,
             score,

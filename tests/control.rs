@@ -10,7 +10,7 @@ use foretoken::dice::{SeededDice, Stream};
 use foretoken::engine::Engine;
 use foretoken::registry::Registry;
 use foretoken::sampler::Sampling;
-use foretoken::stats::{Round, Stats};
+use foretoken::stats::{OfPart, Round, Stats};
 use foretoken::testkit::conformance::follows;
 use foretoken::testkit::toy::{ToyHost, ToyModel};
 use foretoken::threads::{Threads, Workers};
@@ -177,6 +177,7 @@ impl World {
                 drafted: tree.len() - 1,
                 depth: tree.ids().map(|n| tree.depth(n)).max().unwrap_or(0),
                 accepted: accepted.len(),
+                parts: OfPart::of(&tree, &accepted),
                 ending: Ending::Recovered,
                 draft: Duration::from_secs_f64(draft),
                 score: Duration::from_secs_f64(score),
@@ -344,13 +345,13 @@ fn random() -> Guess {
 }
 
 #[test]
-fn guessing_at_random_costs_at_most_two_percent() {
+fn guessing_at_random_costs_less_than_two_percent() {
     for (name, curve) in CURVES {
         for base in [FREE, MODEL] {
             for tokens in [256, 1024] {
                 let drafter = Drafter { guess: random(), ..base };
                 let (auto, _, _) = cell(curve, &drafter, tokens);
-                assert!(auto >= 0.98, "{name}, {tokens} tokens, passes cost {}: {auto:.3}", drafter.pass);
+                assert!(auto >= 0.983, "{name}, {tokens} tokens, passes cost {}: {auto:.3}", drafter.pass);
             }
         }
     }

@@ -5,7 +5,7 @@ use foretoken::registry::Registry;
 use foretoken::sampler::Sampling;
 use foretoken::testkit::conformance;
 use foretoken::testkit::toy::{ToyHost, ToyModel};
-use foretoken_drafter::{Host, Shape};
+use foretoken_drafter::{Commit, Dice, Dist, DraftRequest, Host, Law, SeqId, Shape, Token, TokenTree};
 
 const NGRAM: &str = "{ kind = 'ngram' }";
 const MODEL: &str = "{ kind = 'model', model = 'draft' }";
@@ -48,6 +48,51 @@ fn a_merge_accepts_at_least_as_much_as_its_better_part() {
         }
     }
     assert!(above_both > cases / 4, "{above_both} of {cases}");
+}
+
+struct Greedy;
+
+impl Dice for Greedy {
+    fn pick(&mut self, _: &[f64]) -> usize {
+        0
+    }
+}
+
+impl Law for Greedy {
+    fn is_greedy(&self) -> bool {
+        true
+    }
+    fn dist(&self, _: &[f32], _: &[Token], _: &[Token]) -> Dist {
+        Dist::point(0)
+    }
+    fn top(&self, logits: &[f32], _: &[Token], _: &[Token], _: usize) -> Vec<(Token, f32)> {
+        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        best.map(|token| (token as Token, 0.9)).into_iter().collect()
+    }
+}
+
+#[test]
+fn each_part_has_a_name_and_the_same_number_in_every_round() {
+    let target = ToyModel::new(48, 2, 8.0, 3);
+    let registry = Registry::builtin();
+    let mut host = ToyHost::new(&registry, &target).with("draft", target.clone());
+    let cascade = format!("{{ kind = 'cascade', parts = [{NGRAM}, {{ kind = 'recycle' }}] }}");
+    let mut drafter = host.build("merge", &format!("parts = [{cascade}, {MODEL}]")).expect("the settings are right");
+    assert_eq!(drafter.parts(), ["ngram", "recycle", "model"]);
+    assert!(host.build("ngram", "").expect("the settings are right").parts().is_empty(), "it is no combinator");
+    // Where n-grams know something and where nobody does, the model is the third.
+    for (text, first) in [(&[1, 2, 3, 4, 5, 1, 2, 3, 4][..], 0), (&[1, 2, 3, 4, 5], 2)] {
+        let mut tree = TokenTree::new(48, Box::new(Greedy));
+        let commit =
+            Commit { seq: SeqId(0), context: text, n_new: text.len(), round: None, defer: false, hidden: None };
+        drafter.commit(&commit).expect("toys do not fail");
+        tree.begin(text[text.len() - 1], Shape { max_nodes: 8, depth: 4, width: 2 });
+        let request = DraftRequest { seq: SeqId(0), context: text, law: &Greedy };
+        drafter.draft(&request, &mut tree).expect("toys do not fail");
+        let parts: Vec<_> = tree.ids().skip(1).map(|node| tree.part(node)).collect();
+        assert_eq!((parts.first(), parts.last()), (Some(&first), Some(&2)), "{text:?}: {parts:?}");
+        drafter.end(SeqId(0));
+    }
 }
 
 #[test]

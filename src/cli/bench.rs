@@ -159,7 +159,7 @@ impl Bench {
     }
 
     fn compare(&self, registry: &Registry) -> Result<Done, Failure> {
-        let setups = self.setups()?;
+        let mut setups = self.setups()?;
         self.check_alike(&setups)?;
         self.check_synthetic(&setups)?;
         let prompts = self.read_prompts()?;
@@ -168,6 +168,8 @@ impl Bench {
             note(format!("warning: {warning}"));
         }
         let mut host = LlamaHost::load(&setup, registry)?;
+        // Every text has its full length.
+        setups.iter_mut().for_each(|setup| setup.sampling.forbidden = host.model().ends());
         let tokens = self.tokenise(&prompts, &host)?;
         let loaded = self.methods(&setups, &mut host)?;
         let methods: Vec<Method> = loaded.iter().map(|loaded| loaded.method.clone()).collect();

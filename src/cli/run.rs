@@ -14,7 +14,7 @@ use crate::llama::host::{warnings, LlamaHost};
 use crate::llama::learnt::{self, Machine};
 use crate::llama::model::Model;
 use crate::registry::Registry;
-use crate::stats::{Round, Summary};
+use crate::stats::{OfPart, Round, Summary};
 use foretoken_drafter::Token;
 
 /// Continue a prompt.
@@ -40,7 +40,7 @@ pub struct Run {
     /// End the text where this appears (may be repeated).
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Go on past the tokens that end a text, up to `-n` tokens: for measuring speed.
+    /// Never choose a token that ends the text, so that it goes on to `-n` tokens: for measuring speed.
     #[arg(long)]
     ignore_end: bool,
     /// Print one JSON object instead of the text.
@@ -110,7 +110,7 @@ impl Overrides {
 
 impl Run {
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
-        let setup = self.overrides.setup()?;
+        let mut setup = self.overrides.setup()?;
         let text = self.prompt_text()?;
         for warning in warnings(&setup)? {
             note(format!("warning: {warning}"));
@@ -118,6 +118,9 @@ impl Run {
         let mut host = LlamaHost::load(&setup, registry)?;
         let text = if self.chat { in_template(host.model(), &text)? } else { text };
         let prompt = host.model().tokenise(&text, true)?;
+        if self.ignore_end {
+            setup.sampling.forbidden = host.model().ends();
+        }
         let mut engine = host.engine(&setup)?;
         if !self.quiet && !self.json {
             let line = describe(&setup);
@@ -138,10 +141,10 @@ impl Run {
             learnt::store_habits(&host, &setup, control);
         }
         if self.json {
-            return print_json(&setup, engine.seed(), &generation);
+            return print_json(&setup, &engine, &generation);
         }
         if !self.quiet {
-            report(&generation, engine.context().len());
+            report(&generation, &engine);
         }
         Ok(())
     }
@@ -270,12 +273,12 @@ fn round_line(round: &Round) -> String {
     )
 }
 
-fn report(generation: &Generation, context: usize) {
+fn report(generation: &Generation, engine: &Engine) {
     let s = generation.stats.summary();
     match &generation.stop {
         Stop::EndOfGeneration | Stop::Length => {}
         Stop::StopString(stop) => note(format!("stopped at {stop:?}")),
-        Stop::ContextFull => note(format!("stopped: the context of {} tokens is full", context - 1)),
+        Stop::ContextFull => note(format!("stopped: the context of {} tokens is full", engine.context().len() - 1)),
         Stop::Interrupted => note("stopped: interrupted"),
     }
     let or_dash = |x: Option<f64>, digits: usize| x.map_or("-".to_owned(), |x| format!("{x:.digits$}"));
@@ -296,12 +299,29 @@ fn report(generation: &Generation, context: usize) {
         or_dash(s.acceptance_rate, 3),
         or_dash(s.mean_acceptance_length, 2)
     ));
+    if let Some(line) = by_part(&engine.drafter_parts(), &s.by_part) {
+        note(line);
+    }
     if let Some(ratio) = s.realised_over_predicted {
         note(format!("speed was {ratio:.2} of what was predicted round by round"));
     }
 }
 
-fn print_json(setup: &Setup, seed: u64, generation: &Generation) -> Result<(), Failure> {
+/// Whose guesses it was that paid, of a drafter that has parts.
+fn by_part(names: &[String], parts: &[OfPart]) -> Option<String> {
+    let none = OfPart::default();
+    let one = |(i, name): (usize, &String)| {
+        let part = parts.get(i).unwrap_or(&none);
+        match part.drafted {
+            0 => format!("{name} none"),
+            drafted => format!("{name} {} of {drafted}", part.accepted),
+        }
+    };
+    let each: Vec<_> = names.iter().enumerate().map(one).collect();
+    (names.len() > 1).then(|| format!("of these, by who guessed: {}", each.join(", ")))
+}
+
+fn print_json(setup: &Setup, engine: &Engine, generation: &Generation) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Output<'a> {
         text: &'a str,
@@ -314,17 +334,23 @@ fn print_json(setup: &Setup, seed: u64, generation: &Generation) -> Result<(), F
         #[serde(flatten)]
         summary: Summary,
         drafter: &'a str,
+        parts: Vec<String>,
         settings: serde_json::Value,
     }
     let s = &setup.sampling;
     let settings = serde_json::json!({
         "target": setup.target.model, "temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p,
         "min_p": s.min_p, "repeat_penalty": s.repeat_penalty, "frequency_penalty": s.frequency_penalty,
-        "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": seed,
+        "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": engine.seed(),
         "adaptive": setup.adaptive, "max_nodes": setup.shape.max_nodes, "depth": setup.shape.depth,
         "width": setup.shape.width, "drafter": setup.drafter.settings.trim(),
     });
-    let stats = Stats { summary: generation.stats.summary(), drafter: &setup.drafter.kind, settings };
+    let stats = Stats {
+        summary: generation.stats.summary(),
+        drafter: &setup.drafter.kind,
+        parts: engine.drafter_parts(),
+        settings,
+    };
     let output = Output { text: &generation.text, tokens: &generation.tokens, stop: generation.stop.label(), stats };
     let line = serde_json::to_string(&output).map_err(|e| Failure::Running(e.to_string()))?;
     writeln!(std::io::stdout().lock(), "{line}")?;

@@ -235,6 +235,13 @@ impl Model {
     }
 }
 
+impl Model {
+    /// The tokens that end a text.
+    pub fn ends(&self) -> Vec<Token> {
+        (0..self.n_vocab() as Token).filter(|&token| self.is_end(token)).collect()
+    }
+}
+
 impl Vocabulary for Model {
     fn piece(&self, token: Token) -> Vec<u8> {
         if token as usize >= self.n_vocab() {

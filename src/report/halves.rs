@@ -187,6 +187,7 @@ mod tests {
             drafted: 0,
             depth: 0,
             accepted: 0,
+            parts: Vec::new(),
             ending: crate::verify::Ending::Recovered,
             draft: Duration::ZERO,
             score: Duration::ZERO,

@@ -24,23 +24,28 @@ pub fn check(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>) -> Result<(), String
     end_of_generation_inside_a_branch(build)?;
     full_context(build)?;
     for shape in [CHAIN, TREE] {
-        sampled_law_is_the_targets(build, &PLAIN, shape, 200_000)?;
+        sampled_law_is_the_targets(build, &plain(), shape, 200_000)?;
     }
-    sampled_law_is_the_targets(build, &SHAPED, TREE, 100_000)?;
+    sampled_law_is_the_targets(build, &shaped(), TREE, 100_000)?;
     every_seed_is_a_sample(build, 20_000)
 }
 
 /// Sampling from the logits as they are.
-const PLAIN: Sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+fn plain() -> Sampling {
+    Sampling { temperature: 1.0, ..Sampling::GREEDY }
+}
+
 /// Settings that change the law at every token, by what the two tokens before it are.
-const SHAPED: Sampling = Sampling {
-    temperature: 0.7,
-    top_k: 5,
-    repeat_penalty: 1.5,
-    frequency_penalty: 0.3,
-    penalty_last_n: 2,
-    ..Sampling::GREEDY
-};
+fn shaped() -> Sampling {
+    Sampling {
+        temperature: 0.7,
+        top_k: 5,
+        repeat_penalty: 1.5,
+        frequency_penalty: 0.3,
+        penalty_last_n: 2,
+        ..Sampling::GREEDY
+    }
+}
 
 /// A chain of 4.
 pub const CHAIN: Shape = Shape { max_nodes: 4, depth: 4, width: 1 };
@@ -71,7 +76,7 @@ fn greedy_text_is_plain_text(
 /// A target may have none to give, whatever the drafter asks for.
 fn no_hidden_states(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>) -> Result<(), String> {
     let greedy = greedy_text_is_plain_text(build, &ToyModel::new(48, 3, 6.0, 11).without_hidden(), TREE);
-    let law = || law_is_that_of(&ToyModel::new(8, 1, 3.0, 5).without_hidden(), build, &PLAIN, TREE, 50_000);
+    let law = || law_is_that_of(&ToyModel::new(8, 1, 3.0, 5).without_hidden(), build, &plain(), TREE, 50_000);
     greedy.and_then(|()| law()).map_err(|failure| format!("where the target gives no hidden states: {failure}"))
 }
 
@@ -135,9 +140,9 @@ fn law_is_that_of(
 /// a long text the two uses drift apart, after a few rounds they look independent.
 fn every_seed_is_a_sample(build: &dyn Fn(&ToyModel) -> Box<dyn Drafter>, n: u64) -> Result<(), String> {
     let target = ToyModel::new(8, 1, 3.0, 5);
-    let begin = |seed| run(&target, Some(build(&target)), PLAIN, TREE, 3, seed).map(|generation| generation.tokens);
+    let begin = |seed| run(&target, Some(build(&target)), plain(), TREE, 3, seed).map(|generation| generation.tokens);
     let texts = (0..n).map(begin).collect::<Result<Vec<_>, _>>()?;
-    let chi = follows(&target, &PLAIN, texts.iter().map(Vec::as_slice));
+    let chi = follows(&target, &plain(), texts.iter().map(Vec::as_slice));
     match chi.contradicts() {
         true => Err(format!("the first tokens of many seeds do not follow the target's law: {:.1} sigma", chi.z())),
         false => Ok(()),

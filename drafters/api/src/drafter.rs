@@ -29,6 +29,12 @@ pub trait Drafter: Send {
         None
     }
 
+    /// The names of its parts, in the order in which it counts them ([`TokenTree::next_part`]): whose guesses were accepted
+    /// is told apart by them. None for a drafter that is no combinator.
+    fn parts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What [`commit`](Drafter::commit) should bring besides tokens, and what else. Asked before the first text.
     fn needs(&self) -> Needs {
         Needs::default()

@@ -375,7 +375,8 @@ impl TokenTree {
     }
 
     /// Forget which nodes [`next_to_expand`](TokenTree::next_to_expand) has named and how many passes were
-    /// taken: a combinator calls it before each part but the first.
+    /// taken: a combinator calls it before each part but the first, whether it asks that part or not, so that a part has
+    /// the same number in every round.
     pub fn next_part(&mut self) {
         self.earlier_passes += std::mem::take(&mut self.passes);
         self.part = self.part.saturating_add(1);

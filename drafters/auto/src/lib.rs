@@ -67,7 +67,7 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
             }
         }
     }
-    let mut parts = vec![host.build("ngram", &ngram.to_string())?];
+    let mut parts = vec![("ngram".to_owned(), host.build("ngram", &ngram.to_string())?)];
     let wanted = [("model", "model", settings.model, found.models), ("medusa", "heads", settings.heads, found.heads)];
     for (kind, key, named, found) in wanted {
         let is_named = named.is_some();
@@ -81,7 +81,7 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
             match host.build(kind, &only(key, path.to_string_lossy().into_owned().into())) {
                 Ok(part) => {
                     // Lookups, heads, model: the dearest comes last, and is asked about what the others leave open.
-                    parts.insert(if key == "heads" { 1 } else { parts.len() }, part);
+                    parts.insert(if key == "heads" { 1 } else { parts.len() }, (kind.to_owned(), part));
                     names.push(format!("{key} {name}{whence}"));
                     break;
                 }
@@ -98,7 +98,7 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
         about.push_str("; no draft model or heads beside the target");
     }
     let about = [vec![about], left_out].concat().join("; ");
-    Ok(Box::new(Auto { parts: Merge::new(parts), about }))
+    Ok(Box::new(Auto { parts: Merge::of_kinds(parts), about }))
 }
 
 /// Settings with one key.
@@ -131,6 +131,10 @@ impl Drafter for Auto {
 
     fn needs(&self) -> Needs {
         self.parts.needs()
+    }
+
+    fn parts(&self) -> Vec<String> {
+        self.parts.parts()
     }
 
     fn about(&self) -> Option<String> {

@@ -36,14 +36,15 @@ struct Settings {
 /// # Errors
 /// As for [`parts`].
 pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
-    Ok(Box::new(Cascade::new(parts(settings, "cascade", host)?)))
+    let (names, parts) = parts(settings, "cascade", host)?;
+    Ok(Box::new(Cascade { parts, names }))
 }
 
-/// Build the `parts` that the settings of a combinator list; `what` is its name in a message.
+/// Build the `parts` that the settings of a combinator list, and name them; `what` is its name in a message.
 ///
 /// # Errors
 /// There are fewer than two parts, one of them never guesses, or one cannot be built.
-pub fn parts(settings: &str, what: &str, host: &mut dyn Host) -> Result<Vec<Box<dyn Drafter>>, DraftError> {
+pub fn parts(settings: &str, what: &str, host: &mut dyn Host) -> Result<Parts, DraftError> {
     let Settings { parts } = toml::from_str(settings).map_err(DraftError::settings)?;
     if parts.len() < 2 {
         let n = parts.len();
@@ -53,32 +54,49 @@ pub fn parts(settings: &str, what: &str, host: &mut dyn Host) -> Result<Vec<Box<
         Some(toml::Value::String(kind)) if kind == "none" => {
             Err(DraftError::settings("`none` never guesses; leave it out of parts"))
         }
-        Some(toml::Value::String(kind)) => host.build(&kind, &part.to_string()),
+        Some(toml::Value::String(kind)) => host.build(&kind, &part.to_string()).map(|built| (kind, built)),
         _ => Err(DraftError::settings("each of parts needs a kind, as in { kind = \"ngram\" }")),
     };
-    parts.into_iter().map(build).collect()
+    let built = parts.into_iter().map(build).collect::<Result<Vec<_>, _>>()?;
+    Ok((names(&built), built.into_iter().map(|(_, part)| part).collect()))
+}
+
+/// The names of parts and the parts; a part that has parts itself has the names of those.
+pub type Parts = (Vec<String>, Vec<Box<dyn Drafter>>);
+
+/// What parts of such kinds are called, in the order in which they are counted.
+pub fn names(parts: &[(String, Box<dyn Drafter>)]) -> Vec<String> {
+    let name = |(kind, part): &(String, Box<dyn Drafter>)| match part.parts() {
+        inner if inner.is_empty() => vec![kind.clone()],
+        inner => inner,
+    };
+    parts.iter().flat_map(name).collect()
 }
 
 /// The first of its parts that has a guess drafts.
 pub struct Cascade {
     parts: Vec<Box<dyn Drafter>>,
+    names: Vec<String>,
 }
 
 impl Cascade {
-    /// Ask `parts` in this order.
+    /// Ask `parts`, which have no names, in this order.
     pub fn new(parts: Vec<Box<dyn Drafter>>) -> Cascade {
-        Cascade { parts }
+        Cascade { parts, names: Vec::new() }
     }
 }
 
 impl Drafter for Cascade {
     fn draft(&mut self, request: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
-        for part in &mut self.parts {
-            part.draft(request, tree)?;
-            if !tree.is_empty() {
-                break;
+        let before = tree.len();
+        for (i, part) in self.parts.iter_mut().enumerate() {
+            if i > 0 {
+                tree.next_part();
             }
-            tree.next_part();
+            // The others are counted even so.
+            if tree.len() == before {
+                part.draft(request, tree)?;
+            }
         }
         Ok(())
     }
@@ -89,6 +107,10 @@ impl Drafter for Cascade {
 
     fn end(&mut self, seq: SeqId) {
         self.parts.iter_mut().for_each(|part| part.end(seq));
+    }
+
+    fn parts(&self) -> Vec<String> {
+        self.names.clone()
     }
 
     fn needs(&self) -> Needs {

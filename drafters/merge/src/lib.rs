@@ -35,18 +35,26 @@ use foretoken_drafter::{Commit, DraftError, DraftRequest, Drafter, Host, Needs, 
 /// # Errors
 /// There are fewer than two parts, one of them never guesses, or one cannot be built.
 pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, DraftError> {
-    Ok(Box::new(Merge::new(foretoken_drafter_cascade::parts(settings, "merge", host)?)))
+    let (names, parts) = foretoken_drafter_cascade::parts(settings, "merge", host)?;
+    Ok(Box::new(Merge { parts, names }))
 }
 
 /// All of its parts grow the tree, one after the other.
 pub struct Merge {
     parts: Vec<Box<dyn Drafter>>,
+    names: Vec<String>,
 }
 
 impl Merge {
-    /// Let `parts` grow the tree in this order.
+    /// Let `parts`, which have no names, grow the tree in this order.
     pub fn new(parts: Vec<Box<dyn Drafter>>) -> Merge {
-        Merge { parts }
+        Merge { parts, names: Vec::new() }
+    }
+
+    /// Let `parts` of such kinds grow the tree in this order.
+    pub fn of_kinds(parts: Vec<(String, Box<dyn Drafter>)>) -> Merge {
+        let names = foretoken_drafter_cascade::names(&parts);
+        Merge { parts: parts.into_iter().map(|(_, part)| part).collect(), names }
     }
 }
 
@@ -81,6 +89,10 @@ impl Drafter for Merge {
 
     fn end(&mut self, seq: SeqId) {
         self.parts.iter_mut().for_each(|part| part.end(seq));
+    }
+
+    fn parts(&self) -> Vec<String> {
+        self.names.clone()
     }
 
     fn needs(&self) -> Needs {

@@ -172,6 +172,7 @@ impl Conditions {
                 "temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p, "min_p": s.min_p,
                 "repeat_penalty": s.repeat_penalty, "frequency_penalty": s.frequency_penalty,
                 "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": setup.seed.unwrap_or(0),
+                "forbidden": s.forbidden,
             }),
             max_tokens: bench.max_tokens,
             turns: bench.turn(),
