@@ -12,10 +12,10 @@
 //!
 //! **What may be lost.** Beliefs may lie, texts change, curves are guesses where they were not measured. So every round
 //! that could lose time against plain decoding is a bet, and an account holds what may be bet: it begins with the worth
-//! of three plain rounds, receives 0.3 % of the time that passes, and whatever speculation won; whatever it
-//! lost is taken from it, and it holds no more than a few plain rounds and a tenth of all that the text has won, so
-//! that winnings are not gambled away; another text begins with what this one left, but with at least two plain
-//! rounds and at most three. A round whose guesses may all be wrong must not cost more than a part of what is there. This alone
+//! of three plain rounds, receives 0.3 % of the time that passes, and whatever speculation won; whatever it lost is
+//! taken from it, and it holds no more than a few plain rounds and a tenth of all that the text has won, so that
+//! winnings are not gambled away; another text begins with what this one left, but with at least two plain rounds and
+//! at most three. A round whose guesses may all be wrong must not cost more than a part of what is there. This alone
 //! bounds the loss in a text, whatever the estimates say; probes are paid from it too, at intervals that double for as
 //! long as they fail, and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
 //!
@@ -715,10 +715,10 @@ fn count(counts: &mut Vec<usize>, at: usize) {
     counts[at] += 1;
 }
 
-/// What may be lost to begin with, and at least in a further text, the share of the time that may be lost for good, and the
-/// most that may be lost in a row, in plain steps. In a text of 256 tokens the first and the third make 1.5 %, the second and the
-/// third 1.1 %. With less to begin with, simulated drafters that gain a tenth to a half are given up after an unlucky start:
-/// 2.2 and 0.002 would save 0.2 % where all guesses are wrong and cost up to 6 % there.
+/// What may be lost to begin with, and at least in a further text, the share of the time that may be lost for good, and
+/// the most that may be lost in a row, in plain steps. In a text of 256 tokens the first and the third make 1.5 %, the
+/// second and the third 1.1 %. With less to begin with, simulated drafters that gain a tenth to a half are given up
+/// after an unlucky start: 2.2 and 0.002 would save 0.2 % where all guesses are wrong and cost up to 6 % there.
 const ENDOWMENT: f64 = 3.0;
 const REFILL: f64 = 2.0;
 const ALLOWANCE: f64 = 0.003;

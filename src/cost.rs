@@ -4,8 +4,9 @@
 //! a *shape*, one ratio per n, times a *level* in seconds, which all n share. The level follows the last few rounds by
 //! their median: when another program starts, every n becomes slower at once, those that were not measured since too,
 //! and no choice between them is made by which of them was measured on a bad day. The shape follows slowly, as the mean
-//! of the middle half of the last ratios at each n, unless they stay off for longer than the level takes to follow. A staircase is kept as measured; between and beyond what was
-//! measured, the curve is taken to be straight, and says how little it is to be trusted there.
+//! of the middle half of the last ratios at each n, unless they stay off for longer than the level takes to follow. A
+//! staircase is kept as measured; between and beyond what was measured, the curve is taken to be straight, and says how
+//! little it is to be trusted there.
 //!
 //! Nothing here looks at a clock: seconds are given.
 
@@ -226,6 +227,7 @@ impl Point {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DraftCosts {
     /// By the power of two below the context's length, as for [`CostCurve`].
+    #[serde(default)]
     ranges: BTreeMap<u32, DraftCost>,
 }
 
@@ -233,14 +235,23 @@ impl DraftCosts {
     /// What it costs after `context` tokens: as measured there, else at the nearest length at which it was.
     pub fn at(&self, context: usize) -> DraftCost {
         let key = range_of(context);
-        let nearest = self.ranges.iter().min_by_key(|(other, _)| other.abs_diff(key));
-        nearest.map(|(_, cost)| cost.clone()).unwrap_or_default()
+        let own = self.ranges.get(&key);
+        let mut nearest: Vec<_> = self.ranges.iter().filter(|(_, cost)| cost.measured() > 0).collect();
+        nearest.sort_by_key(|(other, _)| other.abs_diff(key));
+        let Some((_, cost)) = nearest.first() else { return own.cloned().unwrap_or_default() };
+        let mut cost = (*cost).clone();
+        // There may have been no call here yet, but readings and plain rounds.
+        if let Some(own) = own.filter(|own| own.measured() == 0) {
+            let known = |own: &VecDeque<f64>, other| if own.is_empty() { other } else { own.clone() };
+            (cost.reading, cost.idle) = (known(&own.reading, cost.reading), known(&own.idle, cost.idle));
+        }
+        cost
     }
 
     /// The same to be learned from; another length begins with what the nearest knows.
     pub fn at_mut(&mut self, context: usize) -> &mut DraftCost {
         let key = range_of(context);
-        if !self.ranges.contains_key(&key) {
+        if self.ranges.get(&key).is_none_or(|cost| cost.measured() == 0) {
             self.ranges.insert(key, self.at(context));
         }
         self.ranges.entry(key).or_default()
@@ -599,6 +610,13 @@ mod tests {
         (0..40).for_each(|_| costs.at_mut(5000).learn(2, 0, 0.06));
         assert!(near(costs.at(4500).seconds(2, 0), 0.06) && near(costs.at(300).seconds(2, 0), 0.02), "{costs:?}");
         assert!(near(costs.at(50_000).seconds(2, 0), 0.06), "the nearest length");
+        costs.at_mut(50_000).learn_idle(0.001);
+        let known = costs.at(50_000);
+        assert!(
+            known.has_passes() && near(known.pass(), costs.at(5000).pass()),
+            "a plain round tells nothing of passes"
+        );
+        assert_eq!(known.idle_seconds(), 0.001);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! From logits to the law that tokens are drawn from: penalties, top-k, top-p, min-p, temperature,
-//! in that order (llama.cpp's default order).
+//! From logits to the law that tokens are drawn from: what is forbidden is left out, then come penalties, top-k, top-p,
+//! min-p, temperature, in that order (llama.cpp's default order).
 //!
 //! The target's p and a draft model's q come from the same settings through here, and penalties see
 //! each node's own path, so a tree is sampled as if each branch had been generated token by token.
@@ -87,7 +87,15 @@ impl Law for Sampling {
         let logits = self.penalise(logits, context, path);
         let mut top = self.likeliest(&logits, n);
         let Some(max) = top.first().map(|t| t.1) else { return top };
-        let sum: f32 = logits.iter().map(|&l| (l - max).exp()).sum();
+        let part = |&l: &f32| (l - max).exp();
+        let sum = match self.forbidden.is_empty() {
+            true => logits.iter().map(part).sum::<f32>(),
+            // Taken out one by one: what is forbidden may be all but certain, and nothing would be left of the rest.
+            false => {
+                let is_allowed = |(token, _): &(usize, &f32)| !self.forbidden.contains(&(*token as Token));
+                logits.iter().enumerate().filter(is_allowed).map(|(_, l)| part(l)).sum()
+            }
+        };
         top.iter_mut().for_each(|t| t.1 = (t.1 - max).exp() / sum);
         top
     }
@@ -291,7 +299,10 @@ mod tests {
         assert_eq!(law(Sampling { top_k: 2, ..sampled() }, &[0]), [(1, 67), (2, 33)], "as many as without");
         assert_eq!(law(sampled(), &[]).len(), 4);
         let greedy = Sampling { forbidden: vec![0], ..Sampling::GREEDY };
-        assert_eq!(greedy.top(&logits, &[], &[], 2).iter().map(|t| t.0).collect::<Vec<_>>(), [1, 2]);
+        let top = greedy.top(&logits, &[], &[], 2);
+        assert_eq!(top.iter().map(|t| (t.0, (100.0 * t.1).round())).collect::<Vec<_>>(), [(1, 60.0), (2, 30.0)]);
+        let certain = greedy.top(&[200.0, 1.0, 1.0], &[], &[], 1);
+        assert_eq!(certain, [(1, 0.5)], "beliefs are about what may come");
         assert_eq!(law(Sampling::GREEDY, &[0, 1, 2, 3]), [(0, 100)], "still a token rather than a panic");
     }
 

@@ -343,7 +343,7 @@ fn print_json(setup: &Setup, engine: &Engine, generation: &Generation) -> Result
         "min_p": s.min_p, "repeat_penalty": s.repeat_penalty, "frequency_penalty": s.frequency_penalty,
         "presence_penalty": s.presence_penalty, "penalty_last_n": s.penalty_last_n, "seed": engine.seed(),
         "adaptive": setup.adaptive, "max_nodes": setup.shape.max_nodes, "depth": setup.shape.depth,
-        "width": setup.shape.width, "drafter": setup.drafter.settings.trim(),
+        "width": setup.shape.width, "forbidden": s.forbidden, "drafter": setup.drafter.settings.trim(),
     });
     let stats = Stats {
         summary: generation.stats.summary(),

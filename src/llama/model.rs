@@ -40,6 +40,11 @@ pub struct Model {
 }
 
 impl Model {
+    /// The tokens that end a text.
+    pub fn ends(&self) -> Vec<Token> {
+        (0..self.n_vocab() as Token).filter(|&token| self.is_end(token)).collect()
+    }
+
     /// Load `path`, after a look at its header: a broken file is reported from there with a better
     /// message, and a few would make llama.cpp abort.
     ///
@@ -232,13 +237,6 @@ impl Model {
     fn vocab(&self) -> *const sys::llama_vocab {
         // SAFETY: the model is loaded; its vocabulary lives as long as it.
         unsafe { sys::llama_model_get_vocab(self.as_ptr()) }
-    }
-}
-
-impl Model {
-    /// The tokens that end a text.
-    pub fn ends(&self) -> Vec<Token> {
-        (0..self.n_vocab() as Token).filter(|&token| self.is_end(token)).collect()
     }
 }
 

@@ -43,6 +43,7 @@ fn shaped() -> Sampling {
         repeat_penalty: 1.5,
         frequency_penalty: 0.3,
         penalty_last_n: 2,
+        forbidden: vec![1],
         ..Sampling::GREEDY
     }
 }

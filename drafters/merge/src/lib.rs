@@ -51,7 +51,7 @@ impl Merge {
         Merge { parts, names: Vec::new() }
     }
 
-    /// Let `parts` of such kinds grow the tree in this order.
+    /// Let `parts` of such kinds grow the tree in this order. One that is a combinator should name its own parts.
     pub fn of_kinds(parts: Vec<(String, Box<dyn Drafter>)>) -> Merge {
         let names = foretoken_drafter_cascade::names(&parts);
         Merge { parts: parts.into_iter().map(|(_, part)| part).collect(), names }
@@ -71,7 +71,9 @@ impl Drafter for Merge {
                 let is_spent = tree.room() == 0;
                 tree.reserve(kept_back);
                 let is_look_up = (tree.passes(), tree.evaluations().len()) == before;
-                if !(is_spent && is_look_up && tree.room() > 0 && ends_likely(tree)) {
+                // One that counts parts of its own would count them twice.
+                let goes_on = is_spent && is_look_up && tree.room() > 0 && ends_likely(tree);
+                if !(goes_on && part.parts().is_empty()) {
                     break;
                 }
             }
