@@ -51,6 +51,7 @@ pub struct Control {
     account: Account,
     mode: Mode,
     round: Option<Planned>,
+    delay: Delay,
     /// Tokens per plain step that were reached lately, the present cost of a plain step being 1.
     speed: f64,
     /// Tokens that became final since the draft model last ran.
@@ -281,7 +282,8 @@ impl Control {
 
     /// What the present round is expected to bring; asked before its nodes are scored. `None` while nothing is known.
     pub fn prediction(&self) -> Option<Prediction> {
-        self.round.as_ref().map(|round| round.prediction).filter(|p| p.seconds > 0.0)
+        let expected = self.round.as_ref().map(|round| round.prediction).filter(|p| p.seconds > 0.0)?;
+        Some(Prediction { seconds: self.delay.of(expected.seconds), ..expected })
     }
 
     /// The round went like this.
@@ -290,6 +292,7 @@ impl Control {
         let (draft, total) = ((round.draft + round.cache).as_secs_f64(), round.total.as_secs_f64());
         let nodes = tree.len();
         let called = planned.schedule.is_some();
+        self.delay.learn(planned.prediction.seconds, total);
         if !self.try_threads(planned.context, nodes, total - draft) {
             self.notice_surprise(&planned, nodes, total - draft);
             self.curve.learn(planned.context, nodes, total - draft);
@@ -496,6 +499,30 @@ impl Control {
 impl Default for Mode {
     fn default() -> Mode {
         Mode::On { worth: 0.0, weight: 0.0 }
+    }
+}
+
+/// How much longer rounds take than is usual for their size. The curve's times leave outages out, since choices should not
+/// depend on them; what a round will take does. Decayed sums of seconds.
+#[derive(Debug, Default)]
+struct Delay {
+    usual: f64,
+    took: f64,
+}
+
+impl Delay {
+    /// A round took so long instead of what is usual, if that was known.
+    fn learn(&mut self, usual: f64, took: f64) {
+        if usual > 0.0 {
+            self.usual = self.usual * DELAYS_FADE + usual;
+            self.took = self.took * DELAYS_FADE + took.min(usual * LONGEST_DELAY);
+        }
+    }
+
+    /// What a round should take that usually takes `usual` seconds.
+    fn of(&self, usual: f64) -> f64 {
+        let prior = NO_DELAY * usual;
+        usual * (self.took + prior) / (self.usual + prior)
     }
 }
 
@@ -774,6 +801,11 @@ const CALLS_AT_LEAST: f64 = 7.0;
 
 /// A pass that seems to have cost more than this many times what was expected is booked as having cost that.
 const DOUBTFUL: f64 = 1.5;
+
+/// A half-life of 32 rounds, the rounds' worth of a prior that there is no delay, and the most that one round counts.
+const DELAYS_FADE: f64 = 0.978;
+const NO_DELAY: f64 = 4.0;
+const LONGEST_DELAY: f64 = 3.0;
 
 /// A drafter whose call costs no more than this share of a plain step is always asked: it is its guesses that are
 /// weighed.

@@ -572,9 +572,9 @@ fn predictions_come_true() {
                 let (_, stats) = world.run(&drafter, wide(&drafter), Some(&mut world.seeded()));
                 stats.realised_over_predicted().expect("rounds are predicted")
             };
-            // Outages, a twentieth of the time, are not predicted.
+            // Outages, a twentieth of the time, are predicted as often as they come.
             let ratio = geometric_mean(&SEEDS.map(ratio).collect::<Vec<_>>());
-            assert!((0.88..=1.05).contains(&ratio), "{name}, passes cost {}: {ratio:.3}", drafter.pass);
+            assert!((0.94..=1.05).contains(&ratio), "{name}, passes cost {}: {ratio:.3}", drafter.pass);
         }
     }
 }
