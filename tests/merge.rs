@@ -1,11 +1,12 @@
 //! A merge accepts at least what the better of its parts does alone with the same budget, and refuses what cannot
 //! be merged.
 
+use foretoken::dice::{SeededDice, Stream};
 use foretoken::registry::Registry;
 use foretoken::sampler::Sampling;
 use foretoken::testkit::conformance;
 use foretoken::testkit::toy::{ToyHost, ToyModel};
-use foretoken_drafter::{Commit, Dice, Dist, DraftRequest, Host, Law, SeqId, Shape, Token, TokenTree};
+use foretoken_drafter::{Commit, DraftRequest, Host, SeqId, Shape, TokenTree};
 
 const NGRAM: &str = "{ kind = 'ngram' }";
 const MODEL: &str = "{ kind = 'model', model = 'draft' }";
@@ -50,27 +51,6 @@ fn a_merge_accepts_at_least_as_much_as_its_better_part() {
     assert!(above_both > cases / 4, "{above_both} of {cases}");
 }
 
-struct Greedy;
-
-impl Dice for Greedy {
-    fn pick(&mut self, _: &[f64]) -> usize {
-        0
-    }
-}
-
-impl Law for Greedy {
-    fn is_greedy(&self) -> bool {
-        true
-    }
-    fn dist(&self, _: &[f32], _: &[Token], _: &[Token]) -> Dist {
-        Dist::point(0)
-    }
-    fn top(&self, logits: &[f32], _: &[Token], _: &[Token], _: usize) -> Vec<(Token, f32)> {
-        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-        best.map(|token| (token as Token, 0.9)).into_iter().collect()
-    }
-}
-
 #[test]
 fn each_part_has_a_name_and_the_same_number_in_every_round() {
     let target = ToyModel::new(48, 2, 8.0, 3);
@@ -84,12 +64,12 @@ fn each_part_has_a_name_and_the_same_number_in_every_round() {
     let repeated = [1, 2, 3, 4, 5, 6, 7, 8, 9].repeat(6);
     for (text, depth, first) in [(&[1, 2, 3, 4, 5, 1, 2, 3, 4][..], 4, 0), (&repeated, 16, 0), (&[1, 2, 3, 4, 5], 4, 2)]
     {
-        let mut tree = TokenTree::new(48, Box::new(Greedy));
+        let mut tree = TokenTree::new(48, Box::new(SeededDice::new(0, Stream::Draft)));
         let commit =
             Commit { seq: SeqId(0), context: text, n_new: text.len(), round: None, defer: false, hidden: None };
         drafter.commit(&commit).expect("toys do not fail");
         tree.begin(text[text.len() - 1], Shape { max_nodes: 2 * depth, depth, width: 2 });
-        let request = DraftRequest { seq: SeqId(0), context: text, law: &Greedy };
+        let request = DraftRequest { seq: SeqId(0), context: text, law: &Sampling::GREEDY };
         drafter.draft(&request, &mut tree).expect("toys do not fail");
         let parts: Vec<_> = tree.ids().skip(1).map(|node| tree.part(node)).collect();
         assert_eq!((parts.first(), parts.iter().max()), (Some(&first), Some(&2)), "{text:?}: {parts:?}");
