@@ -1,7 +1,7 @@
-//! What control learnt, kept for the next run in small files in the cache folder: of the machine, one per target, number
-//! of threads, KV type, place of the weights and build; and of a drafter that drafts for this target, how right it tends
-//! to be and what it costs, one per settings and files of it, number of threads, and whether sampling is greedy. Neither holds a word of any text. It is a beginning, not a
-//! truth: control goes on learning from every round.
+//! What control learnt, kept for the next run in small files in the cache folder: of the machine, one per target,
+//! number of threads, KV type, place of the weights and build; and of a drafter that drafts for this target, how right
+//! it tends to be and what it costs, one per settings and files of it, number of threads, and whether sampling is
+//! greedy. Neither holds a word of any text. It is a beginning, not a truth: control goes on learning from every round.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
