@@ -27,17 +27,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foretoken_drafter::{Guess, NodeId, Pace, Shape, TokenTree};
+use foretoken_drafter::{NodeId, Pace, Shape, TokenTree};
 use serde::{Deserialize, Serialize};
 
-use crate::cost::{CostCurve, DraftCost, DraftCosts};
+use crate::cost::{CostCurve, DraftCosts};
 use crate::promise::Promise;
 use crate::stats::{Prediction, Round};
 use crate::survival::{Calibration, Survival};
 use crate::threads::{Since, Threads};
+use account::Account;
+use delay::Delay;
 use order::Order;
+use schedule::Schedule;
 
+mod account;
+mod delay;
 mod order;
+mod schedule;
 
 /// Decides for one target and one drafter how much to draft.
 #[derive(Debug, Default)]
@@ -212,23 +218,23 @@ impl Control {
         self.round = None;
     }
 
-    /// Whether draft models should read the prompt of `context` tokens now, for an answer of `expected` tokens. It is asked
-    /// before every text; the answer is kept to.
+    /// Whether draft models should read the prompt of `context` tokens now, of which they do not know the last `unread`,
+    /// for an answer of `expected` tokens. It is asked before every text; the answer is kept to.
     ///
     /// No round pays for this reading, so it is weighed here: yes where it takes next to nothing, or less than half of
     /// what the model should win on such a text by what is known of it.
-    pub fn reads_prompt(&mut self, context: usize, expected: usize) -> bool {
+    pub fn reads_prompt(&mut self, context: usize, unread: usize, expected: usize) -> bool {
         let Some(plain) = self.curve.seconds(context, 1).map(|t| t.seconds) else { return true };
-        let cost = self.draft.at(context).reading_seconds(context, plain) / plain;
+        let cost = self.draft.at(context).reading_seconds(unread, plain) / plain;
         let gain = expected as f64 * (1.0 - 1.0 / self.speed_to_expect(context, plain));
         let reads = cost <= READ_ANYWAY || cost * MARGIN <= gain;
-        (self.missed, self.is_unread) = if reads { (0, false) } else { (context, true) };
+        (self.missed, self.is_unread) = if reads { (0, false) } else { (unread, true) };
         reads
     }
 
-    /// Reading a prompt of `tokens` tokens took the drafter so long.
-    pub fn learn_reading(&mut self, tokens: usize, took: Duration) {
-        self.draft.at_mut(tokens).learn_reading(tokens, took.as_secs_f64());
+    /// Reading the last `tokens` of a prompt of `context` tokens took the drafter so long.
+    pub fn learn_reading(&mut self, context: usize, tokens: usize, took: Duration) {
+        self.draft.at_mut(context).learn_reading(tokens, took.as_secs_f64());
     }
 
     /// The speed that chains of a draft model should reach here, plain decoding being 1: the best of all lengths.
@@ -246,6 +252,11 @@ impl Control {
             best = best.max(tokens * plain / (draft + pass.seconds));
         }
         best
+    }
+
+    /// How many of the text's last tokens a draft model has not read.
+    pub fn missed(&self) -> usize {
+        self.missed
     }
 
     /// Decide about a round after `context` tokens, within `shape`.
@@ -357,7 +368,7 @@ impl Control {
             false if context > longest && CostCurve::is_alike(context, first) => Since::Longer,
             false => Since::Other,
         };
-        threads.watch(plain.seconds, context, since, self.account.balance);
+        threads.watch(plain.seconds, context, since, self.account.balance());
         if since != Since::Alike {
             self.watched_from = Some(context);
         }
@@ -405,7 +416,7 @@ impl Control {
             plain,
             rate: self.speed.max(1.0) / plain,
             least: if is_probe { 0.0 } else { (least * LEAST).max(0.002) as f32 },
-            stake: (self.account.balance + self.overdraft()) * plain,
+            stake: (self.account.balance() + self.overdraft()) * plain,
             hopeful: times.iter().map(|t| t.seconds * (1.0 - t.error.min(HOPE))).collect(),
             times: times.iter().map(|t| t.seconds).collect(),
             cautious: times.iter().map(|t| t.seconds * (1.0 + t.error)).collect(),
@@ -502,261 +513,10 @@ impl Default for Mode {
     }
 }
 
-/// How much longer rounds take than is usual for their size. The curve's times leave outages out, since choices should not
-/// depend on them; what a round will take does. Decayed sums of seconds.
-#[derive(Debug, Default)]
-struct Delay {
-    usual: f64,
-    took: f64,
-}
-
-impl Delay {
-    /// A round took so long instead of what is usual, if that was known.
-    fn learn(&mut self, usual: f64, took: f64) {
-        if usual > 0.0 {
-            self.usual = self.usual * DELAYS_FADE + usual;
-            self.took = self.took * DELAYS_FADE + took.min(usual * LONGEST_DELAY);
-        }
-    }
-
-    /// What a round should take that usually takes `usual` seconds.
-    fn of(&self, usual: f64) -> f64 {
-        let prior = NO_DELAY * usual;
-        usual * (self.took + prior) / (self.usual + prior)
-    }
-}
-
-/// What may be lost against plain decoding, in plain steps.
-#[derive(Debug)]
-struct Account {
-    balance: f64,
-    /// All that was won in this text, less all that was lost.
-    won: f64,
-}
-
-impl Default for Account {
-    fn default() -> Account {
-        Account { balance: ENDOWMENT, won: 0.0 }
-    }
-}
-
-impl Account {
-    /// Another text begins, which has won nothing yet: what others won is not lost in it, and what they lost does not
-    /// keep it from trying.
-    fn start(&mut self) {
-        (self.balance, self.won) = (self.balance.clamp(REFILL, ENDOWMENT), 0.0);
-    }
-
-    /// A round gave so many tokens and cost so many plain steps.
-    fn book(&mut self, tokens: f64, cost: f64) {
-        self.won += tokens - cost;
-        let most = MOST_AT_STAKE + self.won.max(0.0) * WINNINGS;
-        self.balance = (self.balance + ALLOWANCE * cost + tokens - cost).clamp(-ENDOWMENT, most);
-    }
-}
-
-/// What the tree is asked to keep to in one round: every number that its growth depends on, as it was before.
-#[derive(Debug)]
-struct Schedule {
-    /// T(1), and T(n) for n = 1, 2, …: as estimated, as it may be if all goes well, and if it does not.
-    plain: f64,
-    times: Vec<f64>,
-    hopeful: Vec<f64>,
-    cautious: Vec<f64>,
-    /// λ, tokens per second.
-    rate: f64,
-    /// Survival below which no node pays anywhere on the curve.
-    least: f32,
-    /// Seconds that may be lost.
-    stake: f64,
-    draft: DraftCost,
-    missed: usize,
-    /// Seconds to read a prompt first, as far as `draft` does not know them.
-    unread: f64,
-    survival: Survival,
-    promise: Promise,
-    /// Whether this is to show what a draft model is worth that was off.
-    is_trial: bool,
-    /// Whether the draft model is off, and only the drafter's other parts are asked.
-    is_off: bool,
-}
-
-/// How many nodes to score, and what that is worth in tokens beyond λ.
-#[derive(Clone, Copy, Debug)]
-struct Choice {
-    nodes: usize,
-    value: f64,
-}
-
-/// Where the walk may end as the tree stands, and how likely.
-#[derive(Clone, Copy, Debug)]
-struct End {
-    depth: usize,
-    chance: f64,
-}
-
-impl End {
-    fn by_chance(&self, other: &End) -> std::cmp::Ordering {
-        self.chance.total_cmp(&other.chance)
-    }
-
-    /// Where it is likeliest to end once guesses at depths 1, 2, … with these survivals are there too: where they leave
-    /// off, or where it was.
-    fn after(self, guesses: &[f64]) -> End {
-        let taken = if self.depth == 0 { guesses.first().copied().unwrap_or(0.0) } else { 0.0 };
-        let was = End { chance: self.chance - taken, ..self };
-        let next = guesses.iter().skip(1).chain([&0.0]);
-        let off = (1..).zip(guesses.iter().zip(next)).map(|(depth, (here, next))| End { depth, chance: here - next });
-        off.chain([was]).max_by(End::by_chance).unwrap_or(was)
-    }
-}
-
-impl Schedule {
-    fn draft_seconds(&self, passes: usize) -> f64 {
-        self.draft.seconds(passes, self.missed) + if passes > 0 { self.unread } else { 0.0 }
-    }
-
-    /// What was spent on this tree so far, calls, passes and evaluations.
-    fn drafted(&self, tree: &TokenTree) -> f64 {
-        self.draft_seconds(tree.passes()) + self.draft.evaluation() * tree.evaluations().len() as f64
-    }
-
-    /// T of so many nodes, root not counted.
-    fn seconds(&self, nodes: usize) -> f64 {
-        at(&self.times, nodes)
-    }
-
-    /// Whether a round with so many nodes could lose no more than may be lost: a share of it, so that one bad round does
-    /// not end it all, or, with few nodes, all of it.
-    fn affords(&self, draft: f64, nodes: usize) -> bool {
-        let loss = draft + at(&self.cautious, nodes) - self.plain;
-        loss <= self.stake * if nodes <= FEW_NODES { 1.0 } else { STAKE }
-    }
-
-    /// The best number of nodes in this order that keeps those that must stay. Where the curve was hardly measured, it
-    /// is taken to be as good as it may be, if that is affordable: so it gets measured.
-    ///
-    /// A node costs the same wherever it is. llama.cpp keeps one cell for each, however many sequences run through it, and
-    /// every row of a pass attends to all cells and masks what is not its own. Passes over a root and 8 nodes, medians of
-    /// 12 passes with one thread of two busy cores, as a chain and as 8 leaves: 209 and 210 ms after 200 tokens, 726 and
-    /// 706 after 1,000, 1,751 and 1,598 after 2,000 (the bundled target widened to 158 MB; T(1) was 69, 128 and 255 ms).
-    /// It is the length of the context that makes further nodes dearer, and the curve knows contexts.
-    fn best(&self, order: &Order, draft: f64) -> Choice {
-        let mut best = Choice { nodes: order.fixed_from, value: f64::NEG_INFINITY };
-        let mut tokens = 1.0;
-        for n in 0..=order.survivals.len() {
-            if n > 0 {
-                tokens += order.survivals[n - 1];
-            }
-            if n < order.fixed_from || (n > order.fixed_from && n > 0 && !self.affords(draft, n)) {
-                continue;
-            }
-            let value = tokens - self.rate * at(&self.hopeful, n);
-            if value > best.value {
-                best = Choice { nodes: n, value };
-            }
-        }
-        best
-    }
-
-    /// The most that one or more passes are worth, one layer each below where the walk is likeliest to end. Less than
-    /// anything if none is affordable.
-    fn value_of_passes(&self, mut order: Order, drafted: f64, passes: usize, end: End, layers: usize) -> f64 {
-        let (mut survival, mut most) = (end.chance, f64::NEG_INFINITY);
-        for more in 1..=layers {
-            survival *= self.survival.typical(end.depth + more);
-            order.insert(survival);
-            let dearer = self.draft_seconds(passes + more) - self.draft_seconds(passes);
-            if !self.affords(drafted + dearer, 1) {
-                break;
-            }
-            most = most.max(self.best(&order, drafted + dearer).value - self.rate * dearer);
-        }
-        most
-    }
-}
-
-impl Pace for Schedule {
-    fn acceptance(&self, guess: Guess) -> f32 {
-        self.survival.acceptance(guess)
-    }
-
-    fn is_worth_adding(&self, survival: f32) -> bool {
-        survival >= self.least
-    }
-
-    /// Whether some number of passes from here on pays: where T(n) is a staircase, two may where one does not. What they
-    /// bring may take the place of guesses that are there: a look-up's weak ones cost a model's no step.
-    fn another_pass(&self, tree: &TokenTree, best: NodeId) -> bool {
-        // The first pass was decided on when the round was planned, unless an earlier part has guessed meanwhile; a trial
-        // is about the model whoever has guessed.
-        if tree.passes() == 0 && (tree.is_empty() || self.is_trial || self.is_off) {
-            return !self.is_off && self.affords(self.draft_seconds(1), 1);
-        }
-        let (order, drafted) = (Order::of(tree), self.drafted(tree));
-        let now = self.best(&order, drafted).value;
-        let layers = tree.shape().depth.saturating_sub(tree.depth(best)).min(tree.room());
-        let end = End { depth: tree.depth(best), chance: f64::from(tree.unclaimed(best)) };
-        self.value_of_passes(order, drafted, tree.passes(), end, layers) > now
-    }
-
-    /// Whether what heads promise is worth their evaluation, and more than a draft model's passes would be without it.
-    /// Those may still follow: the better of both ways is compared with the better of both.
-    fn an_evaluation(&self, tree: &TokenTree, depth: usize) -> bool {
-        let (evaluation, drafted) = (self.draft.evaluation(), self.drafted(tree));
-        // Of guesses that are there already, a trial would show nothing about the model.
-        if (self.is_trial && self.draft.has_passes()) || !self.affords(drafted + evaluation, 1) {
-            return false;
-        }
-        if self.promise.is_due() {
-            return true;
-        }
-        let value = |order: Order, end: End| {
-            let alone = self.best(&order, drafted).value;
-            let layers = tree.shape().depth.saturating_sub(end.depth).min(tree.room());
-            let layers = if self.draft.has_passes() && !self.is_off { layers } else { 0 };
-            alone.max(self.value_of_passes(order, drafted, tree.passes(), end, layers))
-        };
-        let end = |node| End { depth: tree.depth(node), chance: f64::from(tree.unclaimed(node)) };
-        let now = tree.ids().map(end).max_by(End::by_chance).unwrap_or(End { depth: 0, chance: 1.0 });
-        let promised = self.promise.of(tree, depth);
-        let mut with = Order::of(tree);
-        promised.iter().take(tree.room()).for_each(|&survival| with.insert(survival));
-        value(with, now.after(&promised)) - self.rate * evaluation > value(Order::of(tree), now)
-    }
-
-    fn another_draw(&self, tree: &TokenTree, survival: f32) -> bool {
-        let n = tree.len() - 1;
-        let dearer = at(&self.hopeful, n + 1) - at(&self.hopeful, n);
-        survival >= self.least && f64::from(survival) > self.rate * dearer && self.affords(self.drafted(tree), n + 1)
-    }
-}
-
-/// Times by number of nodes; past the end as at the end.
-fn at(times: &[f64], nodes: usize) -> f64 {
-    times.get(nodes).or(times.last()).copied().unwrap_or(0.0)
-}
-
 fn count(counts: &mut Vec<usize>, at: usize) {
     counts.resize(counts.len().max(at + 1), 0);
     counts[at] += 1;
 }
-
-/// What may be lost to begin with, and at least in a further text, the share of the time that may be lost for good, and
-/// the most that may be lost in a row, in plain steps. In a text of 256 tokens the first and the third make 1.5 %, the
-/// second and the third 1.1 %. With less to begin with, simulated drafters that gain a tenth to a half are given up
-/// after an unlucky start: 2.2 and 0.002 would save 0.2 % where all guesses are wrong and cost up to 6 % there.
-const ENDOWMENT: f64 = 3.0;
-const REFILL: f64 = 2.0;
-const ALLOWANCE: f64 = 0.003;
-const MOST_AT_STAKE: f64 = 8.0;
-
-/// The share of all winnings that may be lost again.
-const WINNINGS: f64 = 0.1;
-
-/// The share of it that one round may lose, and the nodes up to which it may lose all.
-const STAKE: f64 = 0.4;
-const FEW_NODES: usize = 1;
 
 /// What a drafter that pays may lose beyond that, and the calls that show it.
 const OVERDRAFT: f64 = 2.5;
@@ -801,11 +561,6 @@ const CALLS_AT_LEAST: f64 = 7.0;
 
 /// A pass that seems to have cost more than this many times what was expected is booked as having cost that.
 const DOUBTFUL: f64 = 1.5;
-
-/// A half-life of 32 rounds, the rounds' worth of a prior that there is no delay, and the most that one round counts.
-const DELAYS_FADE: f64 = 0.978;
-const NO_DELAY: f64 = 4.0;
-const LONGEST_DELAY: f64 = 3.0;
 
 /// A drafter whose call costs no more than this share of a plain step is always asked: it is its guesses that are
 /// weighed.

@@ -30,6 +30,8 @@ pub struct Engine {
     accept: Box<dyn Dice>,
     emit: Box<dyn Dice>,
     context: Vec<Token>,
+    /// How many tokens at the beginning of `context` the drafter was told of.
+    told: usize,
     observer: Option<Observer>,
     clock: Box<dyn Clock>,
     loading: Option<Duration>,
@@ -108,6 +110,7 @@ impl Engine {
             accept: dice(Stream::Accept),
             emit: dice(Stream::Emit),
             context: Vec::new(),
+            told: 0,
             observer: None,
             clock: Box::new(Wall(Instant::now())),
             loading: None,
@@ -167,6 +170,8 @@ impl Engine {
     /// The prompt is empty or too long, or a model failed.
     pub fn start(&mut self, prompt: &[Token]) -> Result<(), EngineError> {
         let root = self.check(prompt)?;
+        let shared = self.context.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let kept = shared.min(self.told.saturating_sub(self.control.as_ref().map_or(0, Control::missed)));
         self.context.clear();
         self.context.extend_from_slice(prompt);
         self.ask_target();
@@ -182,14 +187,16 @@ impl Engine {
             let hidden = scores.hidden(0);
             let n_new = prompt.len();
             let expected = self.expected.min(room);
-            let defer = self.control.as_mut().is_some_and(|control| !control.reads_prompt(n_new, expected));
+            let unread = n_new - kept;
+            let defer = self.control.as_mut().is_some_and(|control| !control.reads_prompt(n_new, unread, expected));
             let begun = self.clock.now();
             let commit = Commit { seq: SEQ, context: &self.context, n_new, round: None, defer, hidden };
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
             let took = self.clock.now().saturating_sub(begun);
             if let Some(control) = self.control.as_mut().filter(|_| !defer) {
-                control.learn_reading(n_new, took);
+                control.learn_reading(n_new, unread, took);
             }
+            self.told = n_new;
         }
         Ok(())
     }
@@ -273,6 +280,7 @@ impl Engine {
             let n_new = verdict.accepted.len() + 1;
             let commit = Commit { seq: SEQ, context: &self.context, n_new, round, defer: false, hidden };
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
+            self.told = self.context.len();
         }
         let committed = self.clock.now();
         let mut round = Round {
@@ -340,6 +348,7 @@ impl Engine {
 
     /// Exchange the drafter, returning the old one. The new one first hears of the next text.
     pub fn set_drafter(&mut self, drafter: Option<Box<dyn Drafter>>) -> Option<Box<dyn Drafter>> {
+        self.told = 0;
         std::mem::replace(&mut self.drafter, drafter)
     }
 
@@ -374,8 +383,9 @@ impl Engine {
     pub fn forget(&mut self) {
         self.context.clear();
         self.target.end(SEQ);
+        self.told = 0;
         if let Some(drafter) = &mut self.drafter {
-            drafter.end(SEQ);
+            drafter.forget(SEQ);
         }
     }
 
@@ -532,6 +542,55 @@ mod tests {
         assert_eq!(told(true, 900, 4), [true, false], "passes cost what they bring; a round is never deferred");
         assert_eq!(told(true, 20, 4), [false, false]);
         assert_eq!(told(false, 900, 4), [false, false], "a fixed shape drafts in every round");
+    }
+
+    #[test]
+    fn what_a_draft_model_read_for_the_text_before_is_not_read_again() {
+        /// A draft model that writes down how many tokens it had to read when a prompt came, from the first round on.
+        struct Reads(std::sync::Arc<std::sync::Mutex<Vec<usize>>>, Vec<Token>);
+        impl Drafter for Reads {
+            fn draft(&mut self, request: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
+                tree.next_to_expand(); // a pass: the model is up to date then
+                self.1 = request.context.to_vec();
+                Ok(())
+            }
+            fn commit(&mut self, commit: &Commit<'_>) -> Result<(), DraftError> {
+                if commit.round.is_none() && !commit.defer {
+                    let shared = self.1.iter().zip(commit.context).take_while(|(a, b)| a == b).count();
+                    self.0.lock().unwrap().push(commit.context.len() - shared);
+                    self.1 = commit.context.to_vec();
+                }
+                Ok(())
+            }
+            fn forget(&mut self, _: SeqId) {
+                self.1.clear();
+            }
+        }
+        let read = std::sync::Arc::<std::sync::Mutex<Vec<usize>>>::default();
+        let drafter = Box::new(Reads(std::sync::Arc::clone(&read), Vec::new()));
+        let shape = Shape { max_nodes: 4, depth: 4, width: 1 };
+        let target = Box::new(ToyModel::new(12, 2, 2.0, 5));
+        let mut known = Control::new();
+        known.seed(1, &[1, 2, 4].map(|n| (n, Duration::from_secs(n as u64))));
+        let mut engine = Engine::new(target, Some(drafter), Sampling::GREEDY, shape, 1).with_control(known);
+        let start = |engine: &mut Engine, prompt: &[Token], expected: usize| {
+            engine.set_expected(expected);
+            engine.start(prompt).unwrap();
+            read.lock().unwrap().drain(..).collect::<Vec<usize>>()
+        };
+        let mut chat = vec![1; 20];
+        assert_eq!(start(&mut engine, &chat, 4), [20]);
+        engine.step(0).unwrap();
+        chat = engine.context().to_vec();
+        chat.extend([2; 9]);
+        assert_eq!(start(&mut engine, &chat, 4), [10], "the next turn; the last token of a text was never decoded");
+        chat.extend([3; 900]);
+        assert_eq!(start(&mut engine, &chat, 4), [0; 0], "too much for four tokens");
+        assert_eq!(start(&mut engine, &chat, 4), [0; 0], "and still too much: it was not read");
+        engine.set_control(None);
+        assert_eq!(start(&mut engine, &chat, 4), [900], "a fixed shape drafts in every round");
+        engine.forget();
+        assert_eq!(start(&mut engine, &chat, 4), [930], "a benchmark begins anew");
     }
 
     #[test]

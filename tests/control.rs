@@ -521,17 +521,17 @@ fn a_long_prompt_is_read_by_a_draft_model_only_for_an_answer_that_pays_for_it() 
     let reads = |curve: Curve, unread: usize, answer: usize, took: Option<f64>| {
         let mut control = World::new(curve, 0, 1).seeded();
         if let Some(steps) = took {
-            control.learn_reading(1000, Duration::from_secs_f64(steps * STEP));
+            control.learn_reading(1000, 1000, Duration::from_secs_f64(steps * STEP));
         }
         control.start();
-        control.reads_prompt(unread, answer)
+        control.reads_prompt(unread, unread, answer)
     };
     assert!(reads(Q4_K_M, 50, 8, None), "a short prompt is no matter");
     assert!(!reads(F16, 1000, 32, None) && reads(F16, 1000, 1000, None));
     assert!(reads(FLAT, 1000, 128, None), "where passes cost little, much can be won");
     assert!(!reads(Q4_K_M, 1000, 100_000, None), "where they cost all that they bring, nothing");
     assert!(!reads(FLAT, 1000, 128, Some(60.0)) && reads(F16, 1000, 32, Some(1.0)), "what it took before counts");
-    assert!(Control::new().reads_prompt(1000, 1), "nothing is known yet, not even a plain step");
+    assert!(Control::new().reads_prompt(1000, 1000, 1), "nothing is known yet, not even a plain step");
 }
 
 #[test]
@@ -540,10 +540,10 @@ fn a_draft_model_that_has_not_read_the_prompt_leaves_the_others_to_guess() {
     for took in [None, Some(60.0 * STEP)] {
         let mut control = World::new(F16, 0, 1).seeded();
         if let Some(seconds) = took {
-            control.learn_reading(1000, Duration::from_secs_f64(seconds));
+            control.learn_reading(1000, 1000, Duration::from_secs_f64(seconds));
         }
         control.start();
-        assert!(!control.reads_prompt(1000, 8));
+        assert!(!control.reads_prompt(1000, 1000, 8));
         let Plan::Draft(pace) = control.plan(1000, wide(&drafter)) else { panic!("nobody is asked") };
         let mut tree = TokenTree::new(10, Box::new(SeededDice::new(1, Stream::Draft)));
         tree.begin_paced(0, wide(&drafter), pace);

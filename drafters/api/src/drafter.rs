@@ -21,8 +21,14 @@ pub trait Drafter: Send {
         Ok(())
     }
 
-    /// The text is over: forget what was kept for it.
+    /// The text is over. What it taught may stay, and so may a model's cache: the next text may begin like this one, as
+    /// the turns of a chat do.
     fn end(&mut self, _seq: SeqId) {}
+
+    /// The text is over, and caches of it go too, so that the next one begins like the first.
+    fn forget(&mut self, seq: SeqId) {
+        self.end(seq);
+    }
 
     /// What it chose by itself and why, in one line for the user; `None` if its settings say it all.
     fn about(&self) -> Option<String> {

@@ -129,6 +129,10 @@ impl Drafter for Auto {
         self.parts.end(seq);
     }
 
+    fn forget(&mut self, seq: SeqId) {
+        self.parts.forget(seq);
+    }
+
     fn needs(&self) -> Needs {
         self.parts.needs()
     }

@@ -109,6 +109,10 @@ impl Drafter for Cascade {
         self.parts.iter_mut().for_each(|part| part.end(seq));
     }
 
+    fn forget(&mut self, seq: SeqId) {
+        self.parts.iter_mut().for_each(|part| part.end(seq));
+    }
+
     fn parts(&self) -> Vec<String> {
         self.names.clone()
     }

@@ -93,6 +93,10 @@ impl Drafter for Merge {
         self.parts.iter_mut().for_each(|part| part.end(seq));
     }
 
+    fn forget(&mut self, seq: SeqId) {
+        self.parts.iter_mut().for_each(|part| part.end(seq));
+    }
+
     fn parts(&self) -> Vec<String> {
         self.names.clone()
     }

@@ -85,7 +85,8 @@ impl Drafter for ModelDrafter {
         read_prompt(&mut *self.model, commit)
     }
 
-    fn end(&mut self, seq: SeqId) {
+    // At the end of a text its cache stays: a model reads only what the next one does not share.
+    fn forget(&mut self, seq: SeqId) {
         self.model.end(seq);
     }
 }

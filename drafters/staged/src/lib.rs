@@ -88,8 +88,12 @@ impl Drafter for Staged {
     }
 
     fn end(&mut self, seq: SeqId) {
-        self.model.model.end(seq);
         self.model.inner.end(seq);
+    }
+
+    fn forget(&mut self, seq: SeqId) {
+        self.model.model.end(seq);
+        self.model.inner.forget(seq);
     }
 
     fn needs(&self) -> Needs {
