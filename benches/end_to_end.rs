@@ -48,6 +48,7 @@ fn setup(config: &str) -> Setup {
 fn continue_prompt(engine: &mut Engine, host: &LlamaHost<'_>, prompt: &[Token], tokens: usize) -> usize {
     let limits = Limits { max_tokens: tokens, stop: Vec::new(), ignore_end: true };
     let never = AtomicBool::new(false);
+    engine.forget();
     let text = generate(engine, host.model().as_ref(), prompt, &limits, &never, &mut |_| true);
     text.expect("the context has room").tokens.len()
 }

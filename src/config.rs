@@ -233,8 +233,12 @@ impl Config {
 
     /// Choose a drafter by kind. Settings of another kind are dropped, they would not be understood.
     pub fn set_drafter(&mut self, kind: &str) {
-        let same = self.table.get("drafter").and_then(|d| d.get("kind")).is_some_and(|k| k.as_str() == Some(kind));
-        if !same {
+        let is_same = match self.table.get("drafter").map(|drafter| drafter.get("kind")) {
+            Some(Some(other)) => other.as_str() == Some(kind),
+            Some(None) => kind == AUTO,
+            None => false,
+        };
+        if !is_same {
             let table = toml::Table::from_iter([("kind".to_owned(), toml::Value::String(kind.to_owned()))]);
             self.table.insert("drafter".to_owned(), toml::Value::Table(table));
         }
@@ -326,14 +330,17 @@ fn sampling(t: &SamplingTable) -> Result<Sampling, String> {
     Ok(sampling)
 }
 
+/// The kind of drafter where none is named.
+const AUTO: &str = "auto";
+
 fn drafter(table: Option<toml::Table>) -> Result<DrafterSetup, String> {
     let Some(mut table) = table else {
-        return Ok(DrafterSetup { kind: "auto".to_owned(), settings: String::new() });
+        return Ok(DrafterSetup { kind: AUTO.to_owned(), settings: String::new() });
     };
     match table.remove("kind") {
         Some(toml::Value::String(kind)) => Ok(DrafterSetup { kind, settings: table.to_string() }),
         Some(_) => Err("drafter.kind must be a name in quotes, as in kind = \"ngram\"".to_owned()),
-        None => Err("drafter.kind is missing; `foretoken list` shows every kind".to_owned()),
+        None => Ok(DrafterSetup { kind: AUTO.to_owned(), settings: table.to_string() }),
     }
 }
 
@@ -467,7 +474,7 @@ mod tests {
             ("[target]\nmodel='a'\n[sampling]\ntemperature = -1.0", "sampling.temperature = -1 is out of range"),
             ("[target]\nmodel='a'\n[sampling]\ntemperature = nan", "sampling.temperature = NaN is out of range"),
             ("[target]\nmodel='a'\n[sampling]\ngrammar = 'x'", "sampling.grammar is not supported yet"),
-            ("[target]\nmodel='a'\n[drafter]\nmodel = 'x'", "drafter.kind is missing"),
+            ("[target]\nmodel='a'\n[drafter]\nkind = 7", "drafter.kind must be a name in quotes"),
             ("[target]\nmodel='a'\n[speculation]\nadaptive = 1", "speculation.adaptive: invalid type: integer `1`"),
             ("[target]\nmodel='a'\n[speculation]\nmax_nodes = 9999", "it goes from 0 to 255"),
         ];
@@ -504,6 +511,20 @@ mod tests {
         let first = unset.seed_for(new);
         std::thread::sleep(std::time::Duration::from_millis(1));
         assert!(first != 0 && unset.seed_for(new) != first);
+    }
+
+    #[test]
+    fn a_drafter_without_a_kind_is_automatic() {
+        let of = |text: &str| setup(&format!("[target]\nmodel = 'a.gguf'\n{text}")).unwrap().drafter;
+        assert_eq!(of(""), DrafterSetup { kind: "auto".to_owned(), settings: String::new() });
+        let named = of("[drafter]\nmodel = 'b.gguf'");
+        assert_eq!((named.kind.as_str(), named.settings.trim()), ("auto", "model = \"b.gguf\""));
+        let mut config = Config { table: "[drafter]\nmodel = 'b.gguf'".parse().unwrap(), file: None };
+        let before = config.table.clone();
+        config.set_drafter("auto");
+        assert_eq!(config.table, before, "that is its kind");
+        config.set_drafter("ngram");
+        assert_eq!(config.table, "[drafter]\nkind = 'ngram'".parse().unwrap(), "its settings are not this one's");
     }
 
     #[test]

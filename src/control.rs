@@ -15,8 +15,9 @@
 //! of three plain rounds, receives 0.3 % of the time that passes, and whatever speculation won; whatever it lost is
 //! taken from it, and it holds no more than a few plain rounds and a tenth of all that the text has won, so that
 //! winnings are not gambled away; another text begins with what this one left, but with at least two plain rounds and
-//! at most three. A round whose guesses may all be wrong must not cost more than a part of what is there. This alone
-//! bounds the loss in a text, whatever the estimates say; probes are paid from it too, at intervals that double for as
+//! at most three. A round whose guesses may all be wrong must not cost more than a part of what is there, or all of it
+//! with a single guess; a drafter that paid lately may overdraw it by two and a half plain rounds. That bounds the loss
+//! in a text, as far as the curve tells what rounds cost; probes are paid from it too, at intervals that double for as
 //! long as they fail, and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
 //!
 //! **Heads and draft models** are asked only where that should pay: the first by what their guesses claimed before of what
@@ -198,7 +199,7 @@ impl Control {
         }
     }
 
-    /// Another text begins. Caches are up to date with its prompt.
+    /// Another text begins.
     pub fn start(&mut self) {
         self.survival.start();
         self.promise.start();
@@ -252,11 +253,6 @@ impl Control {
             best = best.max(tokens * plain / (draft + pass.seconds));
         }
         best
-    }
-
-    /// How many of the text's last tokens a draft model has not read.
-    pub fn missed(&self) -> usize {
-        self.missed
     }
 
     /// Decide about a round after `context` tokens, within `shape`.

@@ -236,10 +236,10 @@ impl DraftCosts {
     pub fn at(&self, context: usize) -> DraftCost {
         let key = range_of(context);
         let own = self.ranges.get(&key);
-        let mut nearest: Vec<_> = self.ranges.iter().filter(|(_, cost)| cost.measured() > 0).collect();
-        nearest.sort_by_key(|(other, _)| other.abs_diff(key));
-        let Some((_, cost)) = nearest.first() else { return own.cloned().unwrap_or_default() };
-        let mut cost = (*cost).clone();
+        let called = self.ranges.iter().filter(|(_, cost)| cost.measured() > 0);
+        let nearest = called.min_by_key(|(other, _)| other.abs_diff(key));
+        let Some((_, cost)) = nearest else { return own.cloned().unwrap_or_default() };
+        let mut cost = cost.clone();
         // There may have been no call here yet, but readings and plain rounds.
         if let Some(own) = own.filter(|own| own.measured() == 0) {
             let known = |own: &VecDeque<f64>, other| if own.is_empty() { other } else { own.clone() };
@@ -284,6 +284,7 @@ impl DraftCost {
         if !seconds.is_finite() {
             return;
         }
+        let seconds = seconds.max(0.0);
         if missed >= LONG_AGO && passes > 0 {
             // Before any other call there is nothing to tell the two apart by.
             if self.calls.is_empty() {
@@ -299,7 +300,7 @@ impl DraftCost {
         if self.calls.iter().filter(|call| is_alike(call)).count() >= CALLS {
             self.calls.iter().position(is_alike).map(|oldest| self.calls.remove(oldest));
         }
-        self.calls.push_back((passes, seconds.max(0.0)));
+        self.calls.push_back((passes, seconds));
         self.fit();
     }
 
@@ -348,11 +349,6 @@ impl DraftCost {
     /// Seconds of one more evaluation of heads; 0 before the first.
     pub fn evaluation(&self) -> f64 {
         middle(self.evaluations.iter().copied())
-    }
-
-    /// Seconds of one more pass.
-    pub fn pass(&self) -> f64 {
-        self.pass
     }
 
     /// How often a call was measured lately.
@@ -595,7 +591,7 @@ mod tests {
             let outage = if i % 11 == 3 { 9.0 } else { 1.0 };
             cost.learn(passes, 2, 0.001 + outage * (0.004 + 0.01 * passes as f64));
         }
-        assert!((cost.seconds(0, 0) - 0.004).abs() < 0.001 && near(cost.pass(), 0.01), "{cost:?}");
+        assert!((cost.seconds(0, 0) - 0.004).abs() < 0.001 && near(cost.pass, 0.01), "{cost:?}");
         cost.learn(1, 500, 0.001 + 0.014 + 500.0 * 0.002);
         assert!((cost.seconds(2, 100) - 0.224).abs() < 0.005, "{}", cost.seconds(2, 100));
         assert!(near(cost.seconds(2, 3), 0.024), "a few tokens cost nothing more");
@@ -612,10 +608,7 @@ mod tests {
         assert!(near(costs.at(50_000).seconds(2, 0), 0.06), "the nearest length");
         costs.at_mut(50_000).learn_idle(0.001);
         let known = costs.at(50_000);
-        assert!(
-            known.has_passes() && near(known.pass(), costs.at(5000).pass()),
-            "a plain round tells nothing of passes"
-        );
+        assert!(known.has_passes() && near(known.pass, costs.at(5000).pass), "a plain round tells nothing of passes");
         assert_eq!(known.idle_seconds(), 0.001);
     }
 
@@ -630,13 +623,13 @@ mod tests {
         }
         assert!(near(cost.seconds(2, 0), 0.02) && cost.seconds(0, 0) < 0.001, "{cost:?}");
         (0..100).for_each(|_| cost.learn(0, 0, 0.0001));
-        assert!(cost.has_passes() && near(cost.pass(), 0.01), "and it is not forgotten meanwhile: {cost:?}");
+        assert!(cost.has_passes() && near(cost.pass, 0.01), "and it is not forgotten meanwhile: {cost:?}");
     }
 
     #[test]
     fn a_look_up_has_a_price_too() {
         let mut cost = DraftCost::default();
         (0..20).for_each(|i| cost.learn(0, 1, if i % 7 == 0 { 0.1 } else { 0.0002 }));
-        assert!(near(cost.seconds(0, 900), 0.0002) && cost.pass() == 0.0 && !cost.has_passes());
+        assert!(near(cost.seconds(0, 900), 0.0002) && cost.pass == 0.0 && !cost.has_passes());
     }
 }

@@ -30,8 +30,9 @@ pub struct Engine {
     accept: Box<dyn Dice>,
     emit: Box<dyn Dice>,
     context: Vec<Token>,
-    /// How many tokens at the beginning of `context` the drafter was told of.
-    told: usize,
+    /// What a draft model read last, as far as that was no part of `context`, and how much of `context` it read since.
+    read_before: Vec<Token>,
+    read: usize,
     observer: Option<Observer>,
     clock: Box<dyn Clock>,
     loading: Option<Duration>,
@@ -110,7 +111,8 @@ impl Engine {
             accept: dice(Stream::Accept),
             emit: dice(Stream::Emit),
             context: Vec::new(),
-            told: 0,
+            read_before: Vec::new(),
+            read: 0,
             observer: None,
             clock: Box::new(Wall(Instant::now())),
             loading: None,
@@ -137,7 +139,8 @@ impl Engine {
         self
     }
 
-    /// Go by another clock. Control decides by it, and statistics report it.
+    /// Go by another clock. Control decides by it, and statistics report it; only the evaluations of heads are timed by
+    /// whoever makes them.
     pub fn with_clock(mut self, clock: Box<dyn Clock>) -> Engine {
         self.clock = clock;
         self
@@ -170,8 +173,11 @@ impl Engine {
     /// The prompt is empty or too long, or a model failed.
     pub fn start(&mut self, prompt: &[Token]) -> Result<(), EngineError> {
         let root = self.check(prompt)?;
-        let shared = self.context.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        let kept = shared.min(self.told.saturating_sub(self.control.as_ref().map_or(0, Control::missed)));
+        if self.read > 0 {
+            self.context.truncate(self.read);
+            std::mem::swap(&mut self.context, &mut self.read_before);
+            self.read = 0;
+        }
         self.context.clear();
         self.context.extend_from_slice(prompt);
         self.ask_target();
@@ -180,23 +186,26 @@ impl Engine {
         }
         self.measure_passes()?;
         let bare = TokenTree::bare(root);
-        let room = (self.target.n_ctx() + 1).saturating_sub(prompt.len());
+        let room = (self.target.n_ctx() - prompt.len()).saturating_add(1);
         let scores = self.target.score(SEQ, &self.context, &bare, &[]).map_err(EngineError::Target)?;
         if let Some(drafter) = &mut self.drafter {
             drafter.end(SEQ);
             let hidden = scores.hidden(0);
             let n_new = prompt.len();
             let expected = self.expected.min(room);
-            let unread = n_new - kept;
+            let known = self.read_before.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+            let unread = n_new - known;
             let defer = self.control.as_mut().is_some_and(|control| !control.reads_prompt(n_new, unread, expected));
             let begun = self.clock.now();
             let commit = Commit { seq: SEQ, context: &self.context, n_new, round: None, defer, hidden };
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
             let took = self.clock.now().saturating_sub(begun);
-            if let Some(control) = self.control.as_mut().filter(|_| !defer) {
-                control.learn_reading(n_new, unread, took);
+            if !defer {
+                self.read = n_new;
+                if let Some(control) = &mut self.control {
+                    control.learn_reading(n_new, unread, took);
+                }
             }
-            self.told = n_new;
         }
         Ok(())
     }
@@ -236,11 +245,14 @@ impl Engine {
         if let Some(drafter) = self.drafter.as_mut().filter(|_| self.tree.room() > 0) {
             let request = DraftRequest { seq: SEQ, context: &self.context, law: &self.sampling };
             let round = self.tree.round();
-            drafter.draft(&request, &mut self.tree).map_err(EngineError::Drafter)?;
+            let outcome = drafter.draft(&request, &mut self.tree);
             if self.tree.round() != round {
+                // Another tree may have other dice: nothing of it is left for a step that follows all the same.
+                self.reseed(self.seed.wrapping_add(1));
                 let reason = "it began the tree anew, but what was drawn must stay in it";
                 return Err(EngineError::Drafter(DraftError::failed(reason)));
             }
+            outcome.map_err(EngineError::Drafter)?;
         }
         let drafted = self.clock.now();
         if let Some(control) = &mut self.control {
@@ -250,11 +262,16 @@ impl Engine {
 
         let nodes: Vec<NodeId> = self.tree.ids().collect();
         let trimmed = self.clock.now();
+        let n_vocab = self.target.n_vocab();
         let scores = self.target.score(SEQ, &self.context, &self.tree, &nodes).map_err(EngineError::Target)?;
         let scored = self.clock.now();
         if scores.len() != nodes.len() {
             let (asked, got) = (nodes.len(), scores.len());
             return Err(EngineError::Target(DraftError::failed(format!("asked for {asked} rows it gave {got}"))));
+        }
+        if let Some(got) = (0..scores.len()).map(|i| scores.row(i).len()).find(|&length| length != n_vocab) {
+            let reason = format!("a row of its logits has {got} numbers, its vocabulary {n_vocab}");
+            return Err(EngineError::Target(DraftError::failed(reason)));
         }
 
         let (tree, sampling, context) = (&self.tree, &self.sampling, &self.context);
@@ -280,7 +297,9 @@ impl Engine {
             let n_new = verdict.accepted.len() + 1;
             let commit = Commit { seq: SEQ, context: &self.context, n_new, round, defer: false, hidden };
             drafter.commit(&commit).map_err(EngineError::Drafter)?;
-            self.told = self.context.len();
+            if self.tree.passes() > 0 {
+                self.read = first_new;
+            }
         }
         let committed = self.clock.now();
         let mut round = Round {
@@ -346,9 +365,10 @@ impl Engine {
         self.shape = shape;
     }
 
-    /// Exchange the drafter, returning the old one. The new one first hears of the next text.
+    /// Exchange the drafter, returning the old one: between texts, or the new one drafts for one whose beginning it was
+    /// not told.
     pub fn set_drafter(&mut self, drafter: Option<Box<dyn Drafter>>) -> Option<Box<dyn Drafter>> {
-        self.told = 0;
+        self.forget_reading();
         std::mem::replace(&mut self.drafter, drafter)
     }
 
@@ -383,15 +403,21 @@ impl Engine {
     pub fn forget(&mut self) {
         self.context.clear();
         self.target.end(SEQ);
-        self.told = 0;
+        self.forget_reading();
         if let Some(drafter) = &mut self.drafter {
             drafter.forget(SEQ);
         }
     }
 
-    /// Take the target back.
-    pub fn into_target(self) -> Box<dyn LanguageModel> {
-        self.target
+    /// What a draft model may have in its cache is no longer known.
+    fn forget_reading(&mut self) {
+        self.read_before.clear();
+        self.read = 0;
+    }
+
+    /// The time by the clock in use.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
     }
 
     /// A control that knows no T(n) yet gets a few points from the end of the prompt, read in passes of 4, 2 and 1
@@ -471,6 +497,7 @@ const SEQ: SeqId = SeqId(0);
 mod tests {
     use super::*;
     use crate::testkit::toy::ToyModel;
+    use foretoken_drafter::Scores;
 
     #[test]
     fn a_reseeded_engine_repeats_itself() {
@@ -545,6 +572,66 @@ mod tests {
     }
 
     #[test]
+    fn nothing_stays_of_a_tree_that_a_drafter_exchanged() {
+        struct Trap;
+        impl Dice for Trap {
+            fn pick(&mut self, _: &[f64]) -> usize {
+                panic!("another's dice were thrown")
+            }
+        }
+        /// Exchanges the tree once, and draws ever after.
+        struct Exchanges(bool);
+        impl Drafter for Exchanges {
+            fn draft(&mut self, _: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
+                if !std::mem::replace(&mut self.0, true) {
+                    *tree = TokenTree::new(12, Box::new(Trap));
+                    return Err(DraftError::failed("and fails besides"));
+                }
+                let q = Dist::from_weights([(1, 0.5), (2, 0.5)]).expect("it is a law");
+                let _child = tree.sample(NodeId::ROOT, q, 1);
+                Ok(())
+            }
+        }
+        let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+        let shape = Shape { max_nodes: 4, depth: 4, width: 1 };
+        let target = Box::new(ToyModel::new(12, 2, 2.0, 5));
+        let mut engine = Engine::new(target, Some(Box::new(Exchanges(false))), sampling, shape, 1);
+        engine.start(&[1, 2]).unwrap();
+        let error = engine.step(4).unwrap_err().to_string();
+        assert!(error.contains("began the tree anew"), "{error}");
+        assert_eq!(engine.step(4).unwrap().drafted, 1);
+    }
+
+    #[test]
+    fn rows_of_another_length_are_refused() {
+        /// Whose rows lack their last number.
+        struct Short(ToyModel);
+        impl LanguageModel for Short {
+            fn score(
+                &mut self,
+                seq: SeqId,
+                context: &[Token],
+                tree: &TokenTree,
+                new: &[NodeId],
+            ) -> Result<Scores<'_>, DraftError> {
+                let scores = self.0.score(seq, context, tree, new)?;
+                Ok(Scores::new((0..new.len()).map(|i| &scores.row(i)[1..]).collect()))
+            }
+            fn n_vocab(&self) -> usize {
+                self.0.n_vocab()
+            }
+            fn n_ctx(&self) -> usize {
+                self.0.n_ctx()
+            }
+        }
+        let shape = Shape { max_nodes: 4, depth: 4, width: 1 };
+        let mut engine = Engine::new(Box::new(Short(ToyModel::new(12, 2, 2.0, 5))), None, Sampling::GREEDY, shape, 1);
+        engine.start(&[1, 2]).unwrap();
+        let error = engine.step(4).unwrap_err().to_string();
+        assert!(error.contains("a row of its logits has 11 numbers, its vocabulary 12"), "{error}");
+    }
+
+    #[test]
     fn what_a_draft_model_read_for_the_text_before_is_not_read_again() {
         /// A draft model that writes down how many tokens it had to read when a prompt came, from the first round on.
         struct Reads(std::sync::Arc<std::sync::Mutex<Vec<usize>>>, Vec<Token>);
@@ -584,13 +671,17 @@ mod tests {
         chat = engine.context().to_vec();
         chat.extend([2; 9]);
         assert_eq!(start(&mut engine, &chat, 4), [10], "the next turn; the last token of a text was never decoded");
+        for _ in 0..2 {
+            chat.extend([4; 120]);
+            assert_eq!(start(&mut engine, &chat, 4), [120], "all of it would be too much for four tokens");
+        }
         chat.extend([3; 900]);
         assert_eq!(start(&mut engine, &chat, 4), [0; 0], "too much for four tokens");
         assert_eq!(start(&mut engine, &chat, 4), [0; 0], "and still too much: it was not read");
         engine.set_control(None);
         assert_eq!(start(&mut engine, &chat, 4), [900], "a fixed shape drafts in every round");
         engine.forget();
-        assert_eq!(start(&mut engine, &chat, 4), [930], "a benchmark begins anew");
+        assert_eq!(start(&mut engine, &chat, 4), [1170], "a benchmark begins anew");
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! cutting changes no law.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use foretoken_drafter::Token;
 
@@ -127,7 +126,7 @@ impl Continuation {
         limits: &Limits,
         interrupt: &AtomicBool,
     ) -> Result<Continuation, EngineError> {
-        let begun = Instant::now();
+        let begun = engine.now();
         engine.check(prompt)?;
         let is_interrupted = || interrupt.load(Ordering::Relaxed);
         for end in (AT_ONCE..prompt.len()).step_by(AT_ONCE).take_while(|_| !is_interrupted()) {
@@ -139,7 +138,7 @@ impl Continuation {
         }
         let mut stats = Stats::default();
         stats.prompt_tokens = prompt.len();
-        stats.prefill = begun.elapsed();
+        stats.prefill = engine.now().saturating_sub(begun);
         Ok(Continuation { limits: limits.clone(), stream: TextStream::new(&limits.stop), tokens: Vec::new(), stats })
     }
 

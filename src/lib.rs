@@ -90,8 +90,9 @@
 //! **Architecture invariant:** [`foretoken_drafter`] depends on nothing, not even on a source of random numbers. A
 //! drafter elsewhere needs that crate and a Rust compiler.
 //!
-//! **Architecture invariant:** no drafter knows the engine, the verifier or another drafter. It is told what was
-//! accepted; there is no call by which it could decide it.
+//! **Architecture invariant:** no drafter knows the engine or the verifier. It is told what was accepted; there is no call
+//! by which it could decide it. Those that consist of others get them from the host, of whatever kind. (Crates share code
+//! where they do the same: the loop over a draft model is `model`'s alone, and `auto` is a merge of what it finds.)
 //!
 //! **Architecture invariant:** only [`verify`] decides what is accepted, and only the target's p what is emitted.
 //! [`engine`] and [`generate`] draw nothing; [`generate`] may cut a text short, never change it. (`bench --synthetic`
@@ -100,7 +101,7 @@
 //!
 //! **Architecture invariant:** a proposal law q exists only where the tree itself drew from it. There is no call that
 //! takes a token together with the q it is said to come from, and none that takes a drawn node out of the tree: nothing
-//! drawn is ever dropped for its value. Fixed choices are pruned by [`engine`] alone, into a tree of another round; a
+//! drawn is ever dropped for its value. Fixed choices are pruned by [`control`] alone, into a tree of another round; a
 //! drafter's tree that was begun anew, exchanged or pruned is refused. The budget is the tree's too; a node beyond it is
 //! refused.
 //!

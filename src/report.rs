@@ -86,7 +86,7 @@ pub struct Row {
     pub ratio_quartiles: Option<(f64, f64)>,
     /// 95 % bootstrap interval of `ratio`, over prompts, repeats and turns.
     pub ratio_interval_95: Option<(f64, f64)>,
-    /// The same with prefill counted: tokens per second of the whole wait.
+    /// `ratio` with prefill counted: tokens per second of the whole wait.
     pub wall_ratio: Option<f64>,
     /// Share of prompts whose median ratio is below 0.98.
     pub slower: Option<f64>,

@@ -87,16 +87,21 @@ impl Law for Sampling {
         let logits = self.penalise(logits, context, path);
         let mut top = self.likeliest(&logits, n);
         let Some(max) = top.first().map(|t| t.1) else { return top };
-        let part = |&l: &f32| (l - max).exp();
+        // Of infinite logits too the likeliest have equal shares, and what is no number has none.
+        let part = |l: f32| match l {
+            _ if l == max => 1.0,
+            _ if l.is_nan() => 0.0,
+            _ => (l - max).exp(),
+        };
         let sum = match self.forbidden.is_empty() {
-            true => logits.iter().map(part).sum::<f32>(),
+            true => logits.iter().map(|&l| part(l)).sum::<f32>(),
             // Taken out one by one: what is forbidden may be all but certain, and nothing would be left of the rest.
             false => {
                 let is_allowed = |(token, _): &(usize, &f32)| !self.forbidden.contains(&(*token as Token));
-                logits.iter().enumerate().filter(is_allowed).map(|(_, l)| part(l)).sum()
+                logits.iter().enumerate().filter(is_allowed).map(|(_, &l)| part(l)).sum()
             }
         };
-        top.iter_mut().for_each(|t| t.1 = (t.1 - max).exp() / sum);
+        top.iter_mut().for_each(|t| t.1 = part(t.1) / sum);
         top
     }
 }
@@ -273,6 +278,14 @@ mod tests {
         for n in [0, 1, 8, 999, 1000, 5000] {
             assert_eq!(sampled().top(&logits, &[], &[], n), sorted[..n.min(1000)], "n = {n}");
         }
+    }
+
+    #[test]
+    fn the_likeliest_have_probabilities_whatever_the_logits() {
+        let top = |logits: &[f32]| Sampling::GREEDY.top(logits, &[], &[], 2);
+        assert_eq!(top(&[f32::NAN, 1.0, 1.0, f32::NEG_INFINITY]), [(1, 0.5), (2, 0.5)]);
+        assert_eq!(top(&[0.0, f32::INFINITY, 2.0, f32::NAN]), [(1, 1.0), (2, 0.0)]);
+        assert_eq!(top(&[f32::INFINITY, 0.0, f32::INFINITY]), [(0, 0.5), (2, 0.5)]);
     }
 
     #[test]

@@ -177,6 +177,22 @@ fn what_lies_beside_a_target_is_found_through_a_relative_configuration() {
 }
 
 #[test]
+fn a_draft_model_is_named_from_where_one_is() {
+    let models = repository().join("models");
+    let named = ["run", "-c", "../configs/auto.toml", "--target", "target.gguf", "--draft", "draft-small.gguf"];
+    let run = |more: &[&str]| {
+        let output = spawn(&models, &[&named, more].concat()).wait_with_output();
+        Run::of(output.unwrap(), "--draft")
+    };
+    let automatic = run(&["-n", "4", "-p", "Once"]);
+    automatic.succeeds();
+    assert!(format!("{automatic:?}").contains("n-grams; model draft-small.gguf"), "{automatic:?}");
+    let alone = run(&["--drafter", "model", "-n", "4", "-p", "Once"]);
+    alone.succeeds();
+    assert!(!format!("{alone:?}").contains("n-grams"), "{alone:?}");
+}
+
+#[test]
 fn the_demo_streams_three_texts_and_explains_each_loss() {
     let mut child = spawn(repository(), &["demo", "-n", "20"]);
     let (mut pipe, mut shown, mut within_a_line) = (child.stdout.take().unwrap(), Vec::new(), false);

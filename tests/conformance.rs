@@ -157,6 +157,15 @@ fn auto_with_heads() {
 }
 
 #[test]
+fn auto_takes_what_is_named_and_looks_for_no_more() {
+    let parts = |settings| drafter(&ToyModel::new(12, 2, 2.0, 5), "auto", settings).parts();
+    assert_eq!(parts(""), ["ngram", "model"], "a model lies beside the target");
+    assert_eq!(parts("heads = 'stranger'"), ["ngram", "medusa"]);
+    assert_eq!(parts("model = 'stranger'\nheads = 'stranger'"), ["ngram", "medusa", "model"]);
+    assert_eq!(parts("model = ''"), ["ngram"]);
+}
+
+#[test]
 fn auto_with_a_model_and_heads() {
     check("auto", "model = 'draft'\nheads = 'stranger'");
 }

@@ -531,6 +531,8 @@ fn a_long_prompt_is_read_by_a_draft_model_only_for_an_answer_that_pays_for_it() 
     assert!(reads(FLAT, 1000, 128, None), "where passes cost little, much can be won");
     assert!(!reads(Q4_K_M, 1000, 100_000, None), "where they cost all that they bring, nothing");
     assert!(!reads(FLAT, 1000, 128, Some(60.0)) && reads(F16, 1000, 32, Some(1.0)), "what it took before counts");
+    let mut control = World::new(Q4_K_M, 0, 1).seeded();
+    assert!(control.reads_prompt(1000, 50, 8), "what it knows already takes no time");
     assert!(Control::new().reads_prompt(1000, 1000, 1), "nothing is known yet, not even a plain step");
 }
 

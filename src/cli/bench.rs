@@ -221,6 +221,7 @@ impl Bench {
             config: Some(config.to_owned()),
             target: self.target.clone(),
             drafter: None,
+            draft: None,
             set: self.set.clone(),
             temperature: self.temperature,
             seed: self.seed,

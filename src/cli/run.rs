@@ -1,7 +1,7 @@
 //! `foretoken run`: continue a prompt, with the drafter that the configuration names.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -63,9 +63,12 @@ pub struct Overrides {
     /// The target: a GGUF file.
     #[arg(long, value_name = "FILE")]
     pub target: Option<PathBuf>,
-    /// Kind of drafter (see `foretoken list`).
+    /// Kind of drafter (see `foretoken list`) [default: auto].
     #[arg(long, value_name = "KIND")]
     pub drafter: Option<String>,
+    /// A draft model: a smaller GGUF of the target's vocabulary.
+    #[arg(long, value_name = "FILE")]
+    pub draft: Option<PathBuf>,
     /// Set any value of the configuration, as in `--set drafter.model=draft.gguf` (may be repeated); as if it stood in
     /// the file, so paths are relative to that.
     #[arg(long, value_name = "TABLE.KEY=VALUE")]
@@ -85,13 +88,19 @@ impl Overrides {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
+        // Relative to where we are, unlike a path in the file.
+        let here = |path: &Path| {
+            let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            toml::Value::from(absolute.to_string_lossy().into_owned())
+        };
         if let Some(target) = &self.target {
-            // Relative to where we are, unlike a path in the file.
-            let absolute = std::path::absolute(target).unwrap_or_else(|_| target.clone());
-            config.set("target.model", absolute.to_string_lossy().into_owned().into())?;
+            config.set("target.model", here(target))?;
         }
         if let Some(kind) = &self.drafter {
             config.set_drafter(kind);
+        }
+        if let Some(draft) = &self.draft {
+            config.set("drafter.model", here(draft))?;
         }
         for assignment in &self.set {
             config.set_typed(assignment)?;

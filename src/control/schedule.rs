@@ -100,7 +100,7 @@ impl Schedule {
             if n > 0 {
                 tokens += order.survivals[n - 1];
             }
-            if n < order.fixed_from || (n > order.fixed_from && n > 0 && !self.affords(draft, n)) {
+            if n < order.fixed_from || (n > order.fixed_from && !self.affords(draft, n)) {
                 continue;
             }
             let value = tokens - self.rate * at(&self.hopeful, n);

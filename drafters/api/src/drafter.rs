@@ -25,7 +25,8 @@ pub trait Drafter: Send {
     /// the turns of a chat do.
     fn end(&mut self, _seq: SeqId) {}
 
-    /// The text is over, and caches of it go too, so that the next one begins like the first.
+    /// The text is over, and caches of it go too, so that the next one begins like the first. A drafter that holds others
+    /// passes both on.
     fn forget(&mut self, seq: SeqId) {
         self.end(seq);
     }
@@ -41,7 +42,7 @@ pub trait Drafter: Send {
         Vec::new()
     }
 
-    /// What [`commit`](Drafter::commit) should bring besides tokens, and what else. Asked before the first text.
+    /// What [`commit`](Drafter::commit) should bring besides tokens, and what else. Asked before every text.
     fn needs(&self) -> Needs {
         Needs::default()
     }

@@ -30,7 +30,7 @@ pub trait LanguageModel: Send {
     /// How many tokens (context and tree together) fit.
     fn n_ctx(&self) -> usize;
 
-    /// The text is over: forget its cache.
+    /// Forget the text's cache: it begins anew, or is over for good.
     fn end(&mut self, _seq: SeqId) {}
 
     /// Whether [`score`](LanguageModel::score) is to give hidden states too, from its next call on. Returns whether it

@@ -30,7 +30,7 @@ impl NodeId {
 pub struct Shape {
     /// Most nodes, the root not counted; 0 means no drafting.
     pub max_nodes: usize,
-    /// Longest branch, in tokens: also the most draft passes a round may take.
+    /// Longest branch, in tokens; without a pace also the most passes of each part of a drafter.
     pub depth: usize,
     /// Children that a drafter should give to a node it expands; with 1, each drafter grows a chain. With 0, for models
     /// that cannot branch, the whole tree is one chain, whoever grows it: further children are refused.
@@ -398,7 +398,7 @@ impl TokenTree {
     ///
     /// What was drawn stays, and so does the way to it: a tree that lacks fixed choices is one that a drafter might have
     /// grown, one that lacks drawn ones is not. It is a tree of another [`round`](TokenTree::round), so the engine,
-    /// which prunes what is not worth scoring, refuses one that a drafter pruned.
+    /// which has what is not worth scoring pruned, refuses one that a drafter pruned.
     pub fn pruned(mut self, unwanted: &[NodeId]) -> TokenTree {
         let mut stays = vec![true; self.nodes.len()];
         for node in unwanted.iter().filter(|node| **node != NodeId::ROOT && self.draw(**node).is_none()) {
@@ -493,7 +493,7 @@ impl TokenTree {
     }
 
     /// Estimated probability that the verifier's walk reaches `node`: the product of the beliefs
-    /// on its path. An estimate for choosing shapes; exactness never depends on it.
+    /// on its path, at a pace as it corrects them. An estimate for choosing shapes; exactness never depends on it.
     pub fn survival(&self, node: NodeId) -> f32 {
         self.node(node).survival
     }

@@ -3,9 +3,10 @@
 //! N-grams cost nothing, so they always take part, and tables of texts (`*.ngram`) found beside the target with them. So
 //! does a draft model, named or found there: of the smaller models of its vocabulary the largest of at most an eighth of
 //! its size, or else the smallest of at most half. Where there is none, heads made for the target take its place; name
-//! both, and both take part. All parts grow one tree ([`foretoken_drafter_merge`]), lookups first, the model last. Which of
-//! them pays, how much and when is not decided here: with `speculation.adaptive`, the default, an evaluation of the heads,
-//! each further pass of a draft model, and each guess, is taken only where it is expected to bring more than it costs.
+//! one, and the other is not looked for; name both, and both take part. All parts grow one tree
+//! ([`foretoken_drafter_merge`]), lookups first, the model last. Which of them pays, how much and when is not decided here:
+//! with `speculation.adaptive`, the default, an evaluation of the heads, each further pass of a draft model, and each
+//! guess, is taken only where it is expected to bring more than it costs.
 //! Finding that out takes time for each: on simulated machines heads and a model together are up to 8 % slower than the
 //! better of them alone, and 13 % faster where each is better at times and passes over many tokens are cheap.
 //!
@@ -68,10 +69,12 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
         }
     }
     let mut parts = vec![("ngram".to_owned(), host.build("ngram", &ngram.to_string())?)];
+    let is_given = |named: &Option<PathBuf>| named.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+    let chosen = is_given(&settings.model) || is_given(&settings.heads);
     let wanted = [("model", "model", settings.model, found.models), ("medusa", "heads", settings.heads, found.heads)];
     for (kind, key, named, found) in wanted {
         let is_named = named.is_some();
-        if !is_named && parts.len() > 1 {
+        if !is_named && (chosen || parts.len() > 1) {
             continue; // one part that costs time is enough
         }
         let whence = if is_named { "" } else { ", found beside the target" };

@@ -110,7 +110,7 @@ impl Drafter for Cascade {
     }
 
     fn forget(&mut self, seq: SeqId) {
-        self.parts.iter_mut().for_each(|part| part.end(seq));
+        self.parts.iter_mut().for_each(|part| part.forget(seq));
     }
 
     fn parts(&self) -> Vec<String> {

@@ -64,7 +64,7 @@ impl Drafter for Merge {
         for part in &mut self.parts {
             let before = (tree.passes(), tree.evaluations().len());
             loop {
-                let room = tree.room();
+                let (len, room) = (tree.len(), tree.room());
                 let kept_back = tree.reserve(0);
                 tree.reserve(kept_back + room - room.div_ceil(to_come));
                 part.draft(request, tree)?;
@@ -72,7 +72,7 @@ impl Drafter for Merge {
                 tree.reserve(kept_back);
                 let is_look_up = (tree.passes(), tree.evaluations().len()) == before;
                 // One that counts parts of its own would count them twice.
-                let goes_on = is_spent && is_look_up && tree.room() > 0 && ends_likely(tree);
+                let goes_on = is_spent && is_look_up && tree.len() > len && tree.room() > 0 && ends_likely(tree);
                 if !(goes_on && part.parts().is_empty()) {
                     break;
                 }
@@ -94,7 +94,7 @@ impl Drafter for Merge {
     }
 
     fn forget(&mut self, seq: SeqId) {
-        self.parts.iter_mut().for_each(|part| part.end(seq));
+        self.parts.iter_mut().for_each(|part| part.forget(seq));
     }
 
     fn parts(&self) -> Vec<String> {
@@ -146,6 +146,16 @@ mod tests {
         }
     }
 
+    /// Keeps all room back, and forgets to give it free.
+    struct Hoards;
+
+    impl Drafter for Hoards {
+        fn draft(&mut self, _: &DraftRequest<'_>, tree: &mut TokenTree) -> Result<(), DraftError> {
+            tree.reserve(usize::MAX);
+            Ok(())
+        }
+    }
+
     struct Nothing;
 
     impl Dice for Nothing {
@@ -186,6 +196,11 @@ mod tests {
         assert_eq!(tokens(vec![eats(0, 10), eats(1, 20), eats(9, 30)]), [20, 30, 31, 32, 33, 34, 35]);
         assert_eq!(tokens(vec![eats(3, 10), eats(3, 10), eats(9, 30)]), [10, 11, 12, 30, 31, 32, 33], "merged");
         assert_eq!(tokens(vec![both(), eats(9, 30)]), [40, 41, 50, 51, 30, 31, 32], "a merge within a merge");
+    }
+
+    #[test]
+    fn a_part_that_keeps_room_back_for_nobody_is_asked_once() {
+        assert_eq!(tokens(vec![Box::new(Hoards), Box::new(Eats(2, 10))]), [10, 11]);
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! ```toml
 //! [drafter]
 //! kind = "quantized"
-//! type = "q4_0"          # the default; see `foretoken prepare quantized --help`
+//! type = "q4_0"          # the default; a wrong name is refused with a list of the others
 //! # model = "copy.gguf"  # made by `foretoken prepare quantized`; left out, it is made once and kept in the cache
 //! ```
 
