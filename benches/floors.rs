@@ -143,11 +143,12 @@ impl Floors {
         let methods: Vec<Method> = ways.iter().map(about).collect();
         let turn = Some(self.turns);
         let comparison = Comparison { methods, prompts, runs, greedy: setup.sampling.is_greedy(), turn };
+        let stored = self.store(&comparison);
         println!("{}", comparison.table());
         if self.busy == 0 {
             self.judge(&comparison);
         }
-        self.store(&comparison)
+        stored
     }
 
     fn setup(&self) -> Result<Setup, Error> {
@@ -222,7 +223,7 @@ impl Floors {
         }
         let mut goal = 0;
         while courses.iter().any(|course| course.stop.is_none()) {
-            goal += self.turns;
+            goal += self.turns.max(1);
             for course in courses.iter_mut().filter(|course| course.stop.is_none()) {
                 host.threads().set(course.threads);
                 while course.stop.is_none() && course.text.tokens().len() < goal {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use foretoken::control::Control;
 use foretoken::engine::Engine;
-use foretoken::generate::{generate, Continuation, Limits};
+use foretoken::generate::{Continuation, Generation, Limits};
 use foretoken::llama::context::{default_threads, time_in_llama, Context, ContextOptions};
 use foretoken::llama::model::{LoadOptions, Model};
 use foretoken::llama::scorer::Scorer;
@@ -274,17 +274,21 @@ impl Plain {
 
     fn run(&mut self, tokens: usize) -> Result<(Duration, Vec<Token>)> {
         self.engine.forget();
-        let limits = Limits { max_tokens: tokens, stop: Vec::new(), ignore_end: true };
-        let never = AtomicBool::new(false);
-        let vocabulary = self.model.as_ref();
-        let generation = generate(&mut self.engine, vocabulary, &self.prompt, &limits, &never, &mut |_| true)
-            .map_err(|e| e.to_string())?;
-        Ok((generation.stats.decode, generation.tokens))
+        let (all, _, text) = self.decode(tokens)?;
+        Ok((all, text.tokens))
     }
 
     /// The share of decoding time outside llama.cpp, its seconds per round, and nodes per round.
     fn outside(&mut self, tokens: usize) -> Result<(f64, f64, f64)> {
         self.engine.forget();
+        let (all, inside, text) = self.decode(tokens)?;
+        let (outside, rounds) = (all.saturating_sub(inside).as_secs_f64(), text.stats.rounds as f64);
+        Ok((outside / all.as_secs_f64(), outside / rounds, text.stats.drafted as f64 / rounds))
+    }
+
+    /// A text, the time from its first round to its last with all that a program does between them, and how much of it
+    /// llama.cpp took.
+    fn decode(&mut self, tokens: usize) -> Result<(Duration, Duration, Generation)> {
         let limits = Limits { max_tokens: tokens, stop: Vec::new(), ignore_end: true };
         let (never, vocabulary) = (AtomicBool::new(false), self.model.as_ref());
         let text = Continuation::begin(&mut self.engine, &self.prompt, &limits, &never);
@@ -298,9 +302,7 @@ impl Plain {
         };
         let (all, inside) = (begun.elapsed(), time_in_llama() - before);
         std::hint::black_box(shown);
-        let stats = text.end(stop).stats;
-        let (outside, rounds) = (all.saturating_sub(inside).as_secs_f64(), stats.rounds as f64);
-        Ok((outside / all.as_secs_f64(), outside / rounds, stats.drafted as f64 / rounds))
+        Ok((all, inside, text.end(stop)))
     }
 }
 

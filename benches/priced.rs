@@ -121,8 +121,9 @@ impl Priced {
         let greedy = first.sampling.is_greedy();
         let methods = ways.into_iter().map(|way| way.method).collect();
         let comparison = Comparison { methods, prompts, runs, greedy, turn: None };
+        let stored = self.store(&comparison);
         println!("{}", comparison.table());
-        self.store(&comparison)
+        stored
     }
 
     fn setup(&self, path: &Path) -> Result<Setup, Error> {

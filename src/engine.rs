@@ -654,34 +654,42 @@ mod tests {
             }
         }
         let read = std::sync::Arc::<std::sync::Mutex<Vec<usize>>>::default();
-        let drafter = Box::new(Reads(std::sync::Arc::clone(&read), Vec::new()));
+        let drafter = || Box::new(Reads(std::sync::Arc::clone(&read), Vec::new()));
+        let known = || {
+            let mut control = Control::new();
+            control.seed(1, &[1, 2, 4].map(|n| (n, Duration::from_secs(n as u64))));
+            control
+        };
         let shape = Shape { max_nodes: 4, depth: 4, width: 1 };
         let target = Box::new(ToyModel::new(12, 2, 2.0, 5));
-        let mut known = Control::new();
-        known.seed(1, &[1, 2, 4].map(|n| (n, Duration::from_secs(n as u64))));
-        let mut engine = Engine::new(target, Some(drafter), Sampling::GREEDY, shape, 1).with_control(known);
-        let start = |engine: &mut Engine, prompt: &[Token], expected: usize| {
-            engine.set_expected(expected);
+        let mut engine = Engine::new(target, Some(drafter()), Sampling::GREEDY, shape, 1).with_control(known());
+        engine.set_expected(4);
+        let start = |engine: &mut Engine, prompt: &[Token]| {
             engine.start(prompt).unwrap();
             read.lock().unwrap().drain(..).collect::<Vec<usize>>()
         };
-        let mut chat = vec![1; 20];
-        assert_eq!(start(&mut engine, &chat, 4), [20]);
-        engine.step(0).unwrap();
-        chat = engine.context().to_vec();
-        chat.extend([2; 9]);
-        assert_eq!(start(&mut engine, &chat, 4), [10], "the next turn; the last token of a text was never decoded");
+        let mut chat = vec![1; 30];
+        assert_eq!(start(&mut engine, &chat), [30]);
         for more in [95, 120] {
             chat.extend(vec![4; more]);
-            assert_eq!(start(&mut engine, &chat, 4), [more], "all of it would be too much for four tokens at last");
+            assert_eq!(start(&mut engine, &chat), [more], "all of it would be too much for four tokens at last");
         }
         chat.extend([3; 900]);
-        assert_eq!(start(&mut engine, &chat, 4), [0; 0], "too much for four tokens");
-        assert_eq!(start(&mut engine, &chat, 4), [0; 0], "and still too much: it was not read");
+        assert_eq!(start(&mut engine, &chat), [0; 0], "too much for four tokens");
+        assert_eq!(start(&mut engine, &chat), [0; 0], "and still too much: it was not read");
         engine.set_control(None);
-        assert_eq!(start(&mut engine, &chat, 4), [900], "a fixed shape drafts in every round");
+        engine.step(4).unwrap();
+        chat = engine.context().to_vec();
+        chat.extend([5; 49]);
+        engine.set_control(Some(known()));
+        assert_eq!(start(&mut engine, &chat), [50], "a pass has read it, all but the token that became final then");
         engine.forget();
-        assert_eq!(start(&mut engine, &chat, 4), [1145], "a benchmark begins anew");
+        assert_eq!(start(&mut engine, &chat), [0; 0], "a benchmark begins anew");
+        engine.set_control(None);
+        assert_eq!(start(&mut engine, &chat), [chat.len()], "a fixed shape drafts in every round");
+        engine.set_drafter(Some(drafter()));
+        engine.set_control(Some(known()));
+        assert_eq!(start(&mut engine, &chat), [0; 0], "another drafter has read nothing");
     }
 
     #[test]

@@ -558,7 +558,16 @@ impl Header {
         if let Some(n) = number("embedding_length").filter(|&n| n < 1) {
             return Some(format!("{} is {n}", key("embedding_length")));
         }
-        self.unloadable_experts(&number).or_else(|| self.unloadable_tokens(&get)).or_else(|| {
+        if number("attention.sliding_window_pattern") == Some(1) && number("attention.sliding_window").unwrap_or(0) > 0
+        {
+            return Some(format!("{} is 1: no layer would have the window", key("attention.sliding_window_pattern")));
+        }
+        let tokenizer = get("tokenizer.ggml.model").and_then(Value::text);
+        if let Some(none @ (b"no_vocab" | b"none")) = tokenizer {
+            return Some(format!("tokenizer.ggml.model is `{}`: it has no tokens", String::from_utf8_lossy(none)));
+        }
+        let by_layer = matches!(get(&key("expert_used_count")), Some(Value::Array(_)));
+        self.unloadable_experts(&number, by_layer).or_else(|| self.unloadable_tokens(&get)).or_else(|| {
             let scaling = get(&key("rope.scaling.type"))?.text()?;
             let known: [&[u8]; 4] = [b"none", b"linear", b"yarn", b"longrope"];
             (!known.contains(&scaling)).then(|| {
@@ -567,13 +576,15 @@ impl Header {
         })
     }
 
-    fn unloadable_experts(&self, number: &dyn Fn(&str) -> Option<i128>) -> Option<String> {
+    /// How many experts are used may differ `by_layer`; that is left to llama.cpp.
+    fn unloadable_experts(&self, number: &dyn Fn(&str) -> Option<i128>, by_layer: bool) -> Option<String> {
         let experts = number("expert_count").unwrap_or(0);
-        let used = number("expert_used_count").unwrap_or(0); // an array, one per layer, is left to llama.cpp
+        let used = number("expert_used_count").unwrap_or(0);
         let groups = number("expert_group_count").unwrap_or(0);
         let groups_used = number("expert_group_used_count").unwrap_or(0);
         let sound = (0..=MAX_EXPERTS).contains(&experts)
             && (0..=experts).contains(&used)
+            && (used > 0 || experts <= 1 || by_layer)
             && groups >= 0
             && if experts == 0 { groups == 0 } else { groups < experts }
             && (groups <= 1 || (experts % groups == 0 && groups_used > 0 && groups_used < groups));
@@ -932,6 +943,8 @@ pub(crate) mod tests {
         assert!(says(&with("llama.block_count", 0u32.into())).contains("llama.block_count is 0"));
         assert!(says(&with("llama.block_count", 513u32.into())).contains("not 1 to 512"));
         assert!(says(&with("llama.expert_count", 4000u32.into())).contains("experts"));
+        assert!(says(&with("llama.expert_count", 8u32.into())).contains("0 of 8 experts"));
+        assert!(says(&with("tokenizer.ggml.model", "no_vocab".into())).contains("it has no tokens"));
         assert!(says(&with("llama.rope.scaling.type", "odd".into())).contains("`odd`"));
         let twice = &[&b"a"[..], b"a\0b"][..];
         assert!(says(&with("tokenizer.ggml.tokens", twice.into())).contains("there twice"));

@@ -39,9 +39,25 @@ pub struct PromptError(String);
 /// A file cannot be read, or is not what its name says.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Prompt>, PromptError> {
     let mut prompts = Vec::new();
+    let mut whence = std::collections::HashMap::new();
     for path in paths {
         for file in files(path)? {
-            prompts.extend(read_file(&file)?);
+            for prompt in read_file(&file)? {
+                if let Some(other) = whence.insert(prompt.id.clone(), file.clone()) {
+                    let (id, other, file) = (&prompt.id, other.display(), file.display());
+                    let reason =
+                        format!("two prompts are called `{id}`, in {other} and {file}: give each its own name");
+                    return Err(PromptError(reason));
+                }
+                if prompt.kind == OVERALL {
+                    let reason = format!(
+                        "prompt `{}` is of kind `{OVERALL}`, which is what all kinds together are called",
+                        prompt.id
+                    );
+                    return Err(PromptError(reason + ": choose another"));
+                }
+                prompts.push(prompt);
+            }
         }
     }
     match prompts.iter().find(|p| p.text.is_empty()) {
@@ -49,6 +65,9 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Prompt>, PromptError> {
         None => Ok(prompts),
     }
 }
+
+/// How reports call all kinds together.
+const OVERALL: &str = "overall";
 
 /// Keep the first `n` prompts of each kind.
 pub fn first_of_each_kind(prompts: Vec<Prompt>, n: usize) -> Vec<Prompt> {

@@ -254,8 +254,9 @@ impl Stats {
     pub fn pause(&self, share: f64) -> Option<f64> {
         let mut pauses = self.pauses.clone();
         pauses.sort_by(f32::total_cmp);
-        let last = pauses.len().checked_sub(1)?;
-        pauses.get((share * last as f64).round() as usize).map(|&seconds| f64::from(seconds))
+        // The nearest rank.
+        let rank = (share * pauses.len() as f64).ceil() as usize;
+        pauses.get(rank.max(1) - 1).map(|&seconds| f64::from(seconds))
     }
 
     /// Seconds of each stretch of so many tokens of one text, without the rest at its end. A round that reaches over a

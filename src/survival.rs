@@ -7,7 +7,7 @@
 //! 1. a line through the belief's logit (Platt): one count says something about every belief;
 //! 2. a correction for each bin of beliefs, because look-ups are not logistic;
 //! 3. a correction for each depth;
-//! 4. a shift common to all, fitted to its last few dozen guesses only: texts change by the paragraph.
+//! 4. a shift common to all, fitted to the last few dozen guesses of a part only: texts change by the paragraph.
 //!
 //! Steps 1 to 3 forget with a half-life of several hundred guesses, step 4 with one of a few dozen rounds. Before
 //! there is evidence, beliefs are taken as they are. Counts in bins were chosen over a fit to single guesses because they

@@ -20,7 +20,7 @@ const LAYERS: u32 = 2;
 /// The only tokens that it says.
 const SAID: std::ops::Range<u64> = 97..122;
 
-fn mamba(to: &Path) {
+fn mamba(to: &Path, seed: u64) {
     let tokenizer = GgufFile::open(Path::new("models/tiny.gguf")).unwrap();
     let n_vocab = tokenizer.texts("tokenizer.ggml.tokens").unwrap().len() as u64;
     let mut writer = GgufWriter::new();
@@ -52,7 +52,7 @@ fn mamba(to: &Path) {
         tensor("ssm_d", &[INNER]);
         tensor("ssm_out.weight", &[INNER, WIDTH]);
     }
-    let mut random = StdRng::seed_from_u64(3);
+    let mut random = StdRng::seed_from_u64(seed);
     let made = writer.write(to, |tensor, out| {
         let n = tensor.bytes / 4;
         let numbers = (0..n).flat_map(|i| {
@@ -84,7 +84,9 @@ fn run(target: &Path, arguments: &[&str]) -> Output {
 fn a_recurrent_target_is_drafted_for_in_chains() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("mamba.gguf");
-    mamba(&target);
+    mamba(&target, 3);
+    let other = folder.path().join("other.gguf");
+    mamba(&other, 4);
     let text = |arguments: &[&str]| -> serde_json::Value {
         let output = run(&target, arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -93,9 +95,10 @@ fn a_recurrent_target_is_drafted_for_in_chains() {
     for temperature in ["0", "0.9"] {
         let given = ["--temperature", temperature];
         let plain = text(&[&["--drafter", "none"][..], &given].concat());
-        for drafter in ["ngram", "recycle", "model"] {
-            let draft = format!("drafter.model={}", target.display());
-            let model = if drafter == "model" { vec!["--set", &draft] } else { vec![] };
+        for (drafter, draft) in [("ngram", None), ("recycle", None), ("model", Some(&target)), ("model", Some(&other))]
+        {
+            let named = draft.map(|draft| draft.display().to_string());
+            let model = named.as_ref().map_or(vec![], |draft| vec!["--draft", draft]);
             for adaptive in ["speculation.adaptive=false", "speculation.adaptive=true"] {
                 let settings = ["--drafter", drafter, "--set", adaptive];
                 let drafted = text(&[&settings[..], &model, &given].concat());
@@ -105,10 +108,26 @@ fn a_recurrent_target_is_drafted_for_in_chains() {
                 let [right, guessed] = ["accepted", "drafted"].map(|name| drafted["stats"][name].as_u64().unwrap());
                 match (drafter, adaptive) {
                     (_, "speculation.adaptive=true") => {}
-                    ("model", _) => assert!(guessed > 20 && right == guessed, "{right} of {guessed}: it is the target"),
+                    ("model", _) if draft == Some(&target) => {
+                        assert!(guessed > 20 && right == guessed, "{right} of {guessed}: it is the target")
+                    }
                     (_, _) => assert!(guessed > right, "{drafter} was never wrong, so nothing was forgotten"),
                 }
             }
         }
     }
+}
+
+#[test]
+fn a_recurrent_draft_model_is_refused_where_it_would_have_to_branch() {
+    let folder = tempfile::tempdir().unwrap();
+    let draft = folder.path().join("draft.gguf");
+    mamba(&draft, 3);
+    let draft = draft.display().to_string();
+    let run = |arguments: &[&str]| run(Path::new("models/tiny.gguf"), &[&["--draft", &draft][..], arguments].concat());
+    let refused = run(&["--drafter", "model"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("draft.gguf is recurrent"), "{said}");
+    let chain = run(&["--drafter", "model", "--set", "speculation.max_nodes=1"]);
+    assert!(chain.status.success(), "{}", String::from_utf8_lossy(&chain.stderr));
 }

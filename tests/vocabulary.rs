@@ -95,3 +95,34 @@ fn tokens_that_mean_something_are_no_padding() {
     let error = run(&["--target", "models/target.gguf", "--drafter", "model", "--set", &setting]).unwrap_err();
     assert!(error.contains("\"[PAD0]\", is no padding"), "{error}");
 }
+
+#[test]
+fn a_text_that_the_vocabulary_cannot_spell_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("target.gguf");
+    let file = GgufFile::open(Path::new("models/draft.gguf")).unwrap();
+    let mut writer = GgufWriter::new();
+    writer.copy(&file, |_| true);
+    let mut tokens = file.texts("tokenizer.ggml.tokens").unwrap();
+    let byte = tokens.iter().position(|token| *token == b"<0xE6>").unwrap();
+    tokens[byte] = b"[GONE]";
+    writer.set("tokenizer.ggml.tokens", &tokens[..]);
+    let mut kinds: Vec<i32> =
+        file.integers("tokenizer.ggml.token_type").unwrap().iter().map(|&kind| kind as i32).collect();
+    kinds[byte] = 1;
+    writer.set("tokenizer.ggml.token_type", &kinds[..]);
+    file.tensors().iter().for_each(|tensor| writer.tensor(&tensor.name, tensor.kind, &tensor.shape));
+    let mut old = file.tensors().iter();
+    writer.write(&target, |_, out| out.write_all(file.data(old.next().unwrap()).unwrap())).unwrap();
+    let target = target.display().to_string();
+    let run = |prompt: &str| {
+        let mut command = program::foretoken();
+        command.args(["run", "-n", "2", "--drafter", "none", "--target", &target, "-p", prompt]).stdin(Stdio::null());
+        command.output().unwrap()
+    };
+    assert!(run("One day, caf\u{e9} \u{3042}").status.success(), "their bytes are all there");
+    let refused = run("One \u{65e5}");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("neither `\u{65e5}` nor all of its bytes"), "{said}");
+}

@@ -49,11 +49,12 @@ fn execute(arguments: &Arguments) -> Result<()> {
     let runs = desk.run_all(&methods)?;
     let names = methods.iter().map(|m| (m.name.clone(), m.side)).collect();
     let results = Results { methods: names, prompts, runs, greedy: arguments.temperature == 0.0 };
-    println!("{}\n\n{}", arguments.headline(), results.table());
-    match &arguments.json {
+    let stored = match &arguments.json {
         Some(file) => write_json(file, arguments, &methods, &results),
         None => Ok(()),
-    }
+    };
+    println!("{}\n\n{}", arguments.headline(), results.table());
+    stored
 }
 
 /// Everything that a run needs: the arguments, and each prompt in a file of its own.

@@ -25,7 +25,6 @@ use crate::page::Report;
 use crate::prompts::{self, Prompt};
 use crate::registry::Registry;
 use crate::report::{Comparison, Method, Run};
-use csv::Csv;
 use foretoken_drafter::{Law, Token};
 use json::{file_name, Conditions, Config};
 use raw::Raw;
@@ -44,8 +43,8 @@ pub struct Bench {
     #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_FOLDER")]
     prompts: Vec<PathBuf>,
     /// Use only the first prompts of each kind.
-    #[arg(long, value_name = "N")]
-    prompts_per_kind: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    prompts_per_kind: Option<u32>,
     /// How often to run everything.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=MAX_REPEATS))]
     repeats: u32,
@@ -97,7 +96,7 @@ const MAX_REPEATS: i64 = 100_000;
 
 impl Bench {
     /// Configurations on the first prompts of each kind, with settings of `tune`'s choosing.
-    pub fn of(prompts: Vec<PathBuf>, per_kind: usize, max_tokens: u32, temperature: f32) -> Bench {
+    pub fn of(prompts: Vec<PathBuf>, per_kind: u32, max_tokens: u32, temperature: f32) -> Bench {
         Bench {
             configs: Vec::new(),
             prompts,
@@ -127,24 +126,20 @@ impl Bench {
         if let Some(html) = &self.html {
             output::spares_models(html, others.chain(self.csv.as_deref()))?;
         }
-        let csv = self.csv.as_deref().map(Csv::open).transpose()?;
-        self.html.as_deref().map_or(Ok(()), output::can_be_made)?;
+        self.csv.iter().chain(&self.html).try_for_each(|path| output::can_be_made(path))?;
         let done = self.compare(registry)?;
         let report = json::report(&done, self.repeats);
-        if let Some(csv) = csv {
-            csv.write(report.runs())?;
-        }
+        // Each is tried whatever became of the others, and stdout last: it may be closed.
+        let csv = self.csv.as_deref().map_or(Ok(()), |path| csv::write(report.runs(), path));
         let report = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
+        let page = |path: &Path| super::page::write(&[Report::parse(&report).map_err(Failure::Running)?], path);
+        let html = self.html.as_deref().map_or(Ok(()), page);
         let mut out = std::io::stdout().lock();
-        if self.json {
-            writeln!(out, "{report}")?;
-        } else {
-            writeln!(out, "{}\n\n{}", done.headline, done.comparison.table())?;
-        }
-        match &self.html {
-            Some(path) => super::page::write(&[Report::parse(&report).map_err(Failure::Running)?], path),
-            None => Ok(()),
-        }
+        let shown = match self.json {
+            true => writeln!(out, "{report}"),
+            false => writeln!(out, "{}\n\n{}", done.headline, done.comparison.table()),
+        };
+        csv.and(html).and(shown.map_err(Failure::from))
     }
 
     /// Refuse prompts that the target of `host` could not continue.
@@ -198,7 +193,7 @@ impl Bench {
 
     fn read_prompts(&self) -> Result<Vec<Prompt>, Failure> {
         let prompts = prompts::read(&self.prompts).map_err(|e| Failure::Input(e.to_string()))?;
-        let prompts = prompts::first_of_each_kind(prompts, self.prompts_per_kind.unwrap_or(usize::MAX));
+        let prompts = prompts::first_of_each_kind(prompts, self.prompts_per_kind.map_or(usize::MAX, |n| n as usize));
         match prompts.is_empty() {
             true => Err(Failure::Input("no prompts to run: give --prompts a file that has some".to_owned())),
             false => Ok(prompts),
@@ -279,9 +274,11 @@ impl Bench {
         for rate in std::iter::once(None).chain(self.synthetic.map(Some)) {
             for (setup, config) in setups.iter().zip(&self.configs) {
                 let mut loaded = load(setup, config, rate, host)?;
-                if methods.iter().any(|m| m.method.name == loaded.method.name) {
-                    loaded.method.name = named(&config.to_string_lossy(), rate);
-                }
+                let is_taken = |name: &str| methods.iter().any(|m| m.method.name == name);
+                let stem = config.file_stem().unwrap_or_default().to_string_lossy();
+                let others = (2..).map(|n| named(&format!("{stem}-{n}"), rate));
+                let names = std::iter::once(loaded.method.name.clone()).chain(others);
+                loaded.method.name = names.into_iter().find(|name| !is_taken(name)).unwrap_or_default();
                 methods.push(loaded);
             }
         }
@@ -387,7 +384,7 @@ fn schedule(methods: usize, prompts: usize, repeats: usize) -> Vec<Place> {
     turns.map(place).collect()
 }
 
-fn at_least_one(text: &str) -> Result<u32, String> {
+pub fn at_least_one(text: &str) -> Result<u32, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "give a number from 1 on".to_owned())
 }
 

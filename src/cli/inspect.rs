@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::Failure;
 use crate::heads::{Description, HeadsError, HeadsFile};
 use crate::llama::beside::{self, Beside};
+use crate::llama::derive::is_worth_a_copy;
 use crate::llama::gguf::GgufFile;
 use crate::llama::memory::human;
 use crate::llama::LlamaError;
@@ -63,7 +64,9 @@ impl Inspect {
             },
             "auto" => "as it is, with what there is of the others".to_owned(),
             "quantized" => match file.quantisation() {
-                of if of.to_ascii_lowercase().contains("q4") => format!("hardly: it is {of} already"),
+                of if !"q4_0".parse().is_ok_and(|usual| is_worth_a_copy(file, usual)) => {
+                    format!("hardly: it is {of} already")
+                }
                 _ => "as it is; a copy is made at first use".to_owned(),
             },
             "early_exit" => match file.network("block_count") {
@@ -99,7 +102,7 @@ fn describe_heads(heads: &HeadsFile) -> Result<(), Failure> {
     line("vocabulary", format!("{} tokens", sizes.n_vocab))?;
     writeln!(out, "\ndrafters that use it:")?;
     writeln!(out, "  {:<10} with heads = \"{}\"", "medusa", heads.path().display())?;
-    writeln!(out, "  {:<10} where no draft model is named or lies beside the target", "auto")?;
+    writeln!(out, "  {:<10} where they are named, or no draft model is named or lies beside the target", "auto")?;
     Ok(())
 }
 

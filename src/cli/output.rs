@@ -1,7 +1,7 @@
 //! What a command is about to write, looked at before any work: it is none of the files that it is made from.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use super::Failure;
@@ -49,6 +49,13 @@ pub fn is_no_device(out: &Path) -> Result<(), Failure> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// Write a whole file, or none: what was there stays until it is complete.
+pub fn write(out: &Path, text: &str) -> Result<(), Failure> {
+    let mut file = gguf::beside(out)?;
+    file.write_all(text.as_bytes()).map_err(|source| gguf::write_error(out, source))?;
+    Ok(gguf::publish(file, out)?)
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

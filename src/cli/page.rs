@@ -1,10 +1,8 @@
 //! `foretoken page`: reports of `foretoken bench --json` as one HTML page.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{output, Failure};
-use crate::gguf;
 use crate::page::{page, Report};
 
 /// Draw reports of `foretoken bench --json` as one HTML page.
@@ -32,7 +30,5 @@ impl Page {
 /// The page of `reports` at `path`: whole, or not at all.
 pub fn write(reports: &[Report], path: &Path) -> Result<(), Failure> {
     output::can_be_made(path)?;
-    let mut file = gguf::beside(path)?;
-    file.write_all(page(reports).as_bytes()).map_err(|source| gguf::write_error(path, source))?;
-    Ok(gguf::publish(file, path)?)
+    output::write(path, &page(reports))
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::{note, output, Failure};
-use crate::heads::format::widen as widen_heads;
+use crate::heads::format::{widen as widen_heads, HeadsError};
 use crate::llama::memory::human;
 use crate::llama::widen::{widen, Widen};
 
@@ -84,7 +84,16 @@ impl WidenArguments {
     fn execute(&self) -> Result<(), Failure> {
         output::spares(&self.out, [self.target.as_path()])?;
         if let (None, Some(dim), None) = (self.params, self.dim, self.ffn) {
-            let size = widen_heads(&self.target, dim as usize, &self.out)?;
+            if self.kv_heads.is_some() {
+                return Err(Failure::Input("--kv-heads is for a model; to widen one, give --ffn too".to_owned()));
+            }
+            let size = widen_heads(&self.target, dim as usize, &self.out).map_err(|error| match error {
+                HeadsError::Foreign { .. } => Failure::Input(format!(
+                    "--dim alone widens heads, and `{}` holds none; for a model give --ffn too, or --params",
+                    self.target.display()
+                )),
+                other => other.into(),
+            })?;
             note(format!("{}: heads of width {dim}, {}", self.out.display(), human(size)));
             return Ok(());
         }

@@ -56,11 +56,11 @@ const ONE_EVENT: Duration = Duration::from_millis(200);
 fn show(file: &Path, done: usize, all: usize) {
     static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
     let Ok(mut bar) = BAR.lock() else { return };
-    let bar = bar.get_or_insert_with(|| begin(file.display().to_string(), all));
-    bar.set_length(all as u64);
-    bar.set_position(done as u64);
+    let shown = bar.get_or_insert_with(|| begin(file.display().to_string(), all));
+    shown.set_length(all as u64);
+    shown.set_position(done as u64);
     if done >= all {
-        bar.finish_and_clear();
+        *bar = None; // it goes, and the next file has its own
     }
 }
 

@@ -141,7 +141,7 @@ impl Run {
                 note("the target is recurrent: guesses are chains, and what was accepted beside a rejected one is read again");
             }
         }
-        if !self.quiet && !self.json {
+        if self.verbose || !(self.quiet || self.json) {
             engine.observe(self.observer());
         }
         let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::bench::Bench;
+use super::bench::{at_least_one, Bench};
 use super::{note, output, Failure};
 use crate::config::{Config, Setup};
 use crate::control::Control;
@@ -39,10 +39,10 @@ pub struct Tune {
     #[arg(long, required = true, num_args = 1.., value_name = "FILE_OR_FOLDER")]
     prompts: Vec<PathBuf>,
     /// Use only the first prompts of each kind.
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    prompts_per_kind: usize,
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one)]
+    prompts_per_kind: u32,
     /// Tokens to generate after each prompt.
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 96)]
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 96, value_parser = at_least_one)]
     max_tokens: u32,
     /// 0 is greedy.
     #[arg(long, value_name = "T", default_value_t = 0.0)]
@@ -87,9 +87,11 @@ impl Tune {
         let mut text = self.evidence(&comparison, &candidates, &rows, &curve);
         let plain = Candidate { name: "none".to_owned(), drafter: "kind = \"none\"\n".to_owned() };
         text.push_str(&best.map_or(&plain, |i| &candidates[i]).config(&target, threads, self.temperature));
+        // Written first: nobody may be reading the table.
+        let written = self.write(&text);
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", comparison.table())?;
-        if let Err(failure) = self.write(&text) {
+        if let Err(failure) = written {
             // What took so long to measure is not lost with a full disk.
             writeln!(out, "{text}")?;
             return Err(failure);

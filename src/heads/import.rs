@@ -52,11 +52,15 @@ pub fn import(path: &Path, out: &Path, target: &Target) -> Result<Description, I
             Some((head, block, kind @ (Kind::Weight | Kind::Bias))) => {
                 (heads, blocks) = (heads.max(head + 1), blocks.max(block + 1));
                 let part = if kind == Kind::Weight { Part::Weight { head, block } } else { Part::Bias { head, block } };
-                parts.insert(part, name.clone());
+                if let Some(other) = parts.insert(part, name.clone()) {
+                    return Err(checkpoint.wrong(format!("`{other}` and `{name}` are the same part of the heads")));
+                }
             }
             Some((head, block, Kind::Output)) => {
                 outputs.push((block, name));
-                parts.insert(Part::Output { head }, name.clone());
+                if let Some(other) = parts.insert(Part::Output { head }, name.clone()) {
+                    return Err(checkpoint.wrong(format!("`{other}` and `{name}` are the same part of the heads")));
+                }
             }
             None => return Err(checkpoint.wrong(format!("`{name}` is no tensor of Medusa heads"))),
         }

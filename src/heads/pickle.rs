@@ -1,5 +1,5 @@
 //! Which tensors a PyTorch checkpoint holds: just enough of Python's pickle to find a state dictionary in it. Nothing is
-//! ever executed, an unknown instruction is refused, and memory is bounded by the file's size. candle's reader
+//! ever executed, an unknown instruction is refused, and memory is bounded by a multiple of the file's size. candle's reader
 //! panics on damaged files.
 //!
 //! A checkpoint is a zip archive of `{name}/data.pkl`, which describes the tensors, and `{name}/data/{key}`, their
@@ -23,10 +23,18 @@ pub struct Stored {
 
 /// Every tensor that is a value of some dictionary under a string.
 pub fn tensors(pickle: &[u8]) -> Result<HashMap<String, Stored>, String> {
-    let mut machine =
-        Machine { rest: pickle, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), found: HashMap::new() };
+    let room = pickle.len().saturating_mul(COPIES).saturating_add(A_LITTLE);
+    let (memo, found) = (HashMap::new(), HashMap::new());
+    let mut machine = Machine { rest: pickle, stack: Vec::new(), marks: Vec::new(), memo, found, room };
     while machine.step()? {}
     Ok(machine.found)
+}
+
+impl Stored {
+    /// Its bytes in memory, beside what every one has.
+    fn size(&self) -> usize {
+        self.kind.len() + self.key.len() + self.shape.len() * size_of::<usize>()
+    }
 }
 
 /// What may stand on the stack. Everything that is of no use here is `Other`.
@@ -51,6 +59,8 @@ struct Machine<'a> {
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
     found: HashMap<String, Stored>,
+    /// Bytes that may still be copied: few of them make copies of what is remembered.
+    room: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -100,6 +110,7 @@ impl<'a> Machine<'a> {
             }
             0x93 => match (self.pop()?, self.pop()?) {
                 (Value::Text(name), Value::Text(module)) => {
+                    self.spend(module.len() + name.len())?;
                     self.stack.push(Value::Global(format!("{module}.{name}").into()));
                 }
                 _ => return Err("a class has no name".into()),
@@ -122,8 +133,11 @@ impl<'a> Machine<'a> {
                 self.recall(at)?;
             }
             b'Q' => {
-                let id = self.pop()?;
-                self.stack.push(storage(&id));
+                let storage = storage(&self.pop()?);
+                if let Value::Storage { kind, .. } = &storage {
+                    self.spend(kind.len())?;
+                }
+                self.stack.push(storage);
             }
             b'R' | 0x81 => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
@@ -131,17 +145,20 @@ impl<'a> Machine<'a> {
                     Value::Global(name) => made(&name, &arguments)?,
                     _ => Value::Other,
                 };
+                if let Value::Tensor(tensor) = &made {
+                    self.spend(tensor.size())?;
+                }
                 self.stack.push(made);
             }
             b'b' | b'a' => drop(self.pop()?), // the object stays
             b'e' => drop(self.pop_to_mark()?),
             b's' => {
                 let (value, key) = (self.pop()?, self.pop()?);
-                self.entry(&key, &value);
+                self.entry(&key, &value)?;
             }
             b'u' => {
                 for pair in self.pop_to_mark()?.chunks_exact(2) {
-                    self.entry(&pair[0], &pair[1]);
+                    self.entry(&pair[0], &pair[1])?;
                 }
             }
             _ => return Err(format!("its pickle has the unknown instruction {code:#04x}")),
@@ -149,10 +166,17 @@ impl<'a> Machine<'a> {
         Ok(true)
     }
 
-    fn entry(&mut self, key: &Value, value: &Value) {
+    fn entry(&mut self, key: &Value, value: &Value) -> Result<(), String> {
         if let (Value::Text(name), Value::Tensor(tensor)) = (key, value) {
+            self.spend(name.len() + tensor.size())?;
             self.found.insert(name.to_string(), Stored::clone(tensor));
         }
+        Ok(())
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), String> {
+        self.room = self.room.checked_sub(bytes).ok_or("its pickle would unfold to many times its size")?;
+        Ok(())
     }
 
     fn tuple(&mut self, items: Vec<Value>) -> Result<(), String> {
@@ -277,3 +301,7 @@ fn sizes(value: &Value) -> Result<Vec<usize>, String> {
 const CUT: &str = "its pickle is cut short";
 const EMPTY: &str = "its pickle takes from an empty stack";
 const MAX_DEPTH: u8 = 32;
+
+/// What may be copied, in bytes of the pickle, and a little for those of a few tensors.
+const COPIES: usize = 16;
+const A_LITTLE: usize = 1 << 16;

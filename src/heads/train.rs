@@ -410,7 +410,8 @@ impl Options {
     }
 
     fn steps(&self, samples: usize) -> usize {
-        ((samples as f32 * self.epochs / self.batch as f32).ceil() as usize).max(1)
+        let batch = self.batch.min(samples).max(1);
+        ((samples as f32 * self.epochs / batch as f32).ceil() as usize).max(1)
     }
 
     fn rate(&self, step: usize, steps: usize) -> f32 {

@@ -167,8 +167,8 @@ impl TreeCache {
         let len = self.committed.len();
         let mut calls = Vec::new();
         for (seq, (owned, tip)) in self.seqs.iter_mut().enumerate() {
-            *tip = None;
-            if *owned > 0 || seq as Seq == self.main {
+            let had_nodes = tip.take().is_some();
+            if had_nodes || *owned > 0 || seq as Seq == self.main {
                 calls.push(MemoryCall::Remove { seq: seq as Seq, from: len.min(*owned) });
             }
         }
@@ -549,5 +549,19 @@ mod tests {
         let calls = model.cache.reset();
         model.memory.call(&calls);
         model.score(&[1, 2, 3], &t, &[NodeId::ROOT, a, b]);
+    }
+
+    #[test]
+    fn after_a_failed_decode_nothing_remains_of_a_text_of_one_token() {
+        let mut model = Model::new(4);
+        let mut t = tree(3);
+        model.score(&[3], &t, &[NodeId::ROOT]);
+        let [a, b] = [4, 5].map(|token| t.add(NodeId::ROOT, token, 0.5).unwrap());
+        model.score(&[3], &t, &[a, b]);
+        let growth = model.cache.grow(&[], &t, &[b]).unwrap();
+        model.memory.call(&growth.calls); // and the decode fails
+        let calls = model.cache.reset();
+        model.memory.call(&calls);
+        model.score(&[3], &t, &[NodeId::ROOT, a, b]);
     }
 }

@@ -159,6 +159,8 @@ impl Context {
             Some(false) => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
         };
         params.kv_unified = true;
+        // A file may ask for one state for a whole text, as embedding models do; every token's is wanted here.
+        params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
         params.swa_full = true;
         params.no_perf = true;
         log::clear();

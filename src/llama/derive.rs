@@ -21,6 +21,15 @@ pub fn cache_folder() -> PathBuf {
     }
 }
 
+/// Whether a copy at this precision is enough smaller than the model to draft for it.
+pub fn is_worth_a_copy(file: &GgufFile, precision: Precision) -> bool {
+    precision.bits() <= 0.85 * bits_per_weight(file)
+}
+
+fn bits_per_weight(file: &GgufFile) -> f64 {
+    8.0 * file.file_size() as f64 / file.parameters().max(1) as f64
+}
+
 /// The file that `what` makes of `target`; made now if it is not there, or not whole.
 ///
 /// # Errors
@@ -32,8 +41,8 @@ pub fn derived(target: &Path, what: &Derivation) -> Result<PathBuf, DraftError> 
         Some(name) => name.parse::<Precision>().map_err(DraftError::settings)?,
         None => Precision::Copy,
     };
-    let bits = 8.0 * file.file_size() as f64 / file.parameters().max(1) as f64;
-    if precision.bits() > 0.85 * bits {
+    if !is_worth_a_copy(&file, precision) {
+        let bits = bits_per_weight(&file);
         return Err(DraftError::settings(format!(
             "{} has {bits:.1} bits per weight already, so a copy in {precision} would draft hardly faster than it \
              decodes; take a smaller type, or another drafter",
@@ -89,11 +98,24 @@ fn name(file: &GgufFile, target: &Path, precision: Precision, layers: Option<&[u
     let all = file.network("block_count").unwrap_or(0);
     let layers = match layers {
         Some(layers) if layers.len() < all as usize => {
-            format!("-layers-{}", layers.iter().map(u32::to_string).collect::<Vec<_>>().join("."))
+            let list = layers.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
+            // File names end at 255 bytes.
+            match list.len() <= 64 {
+                true => format!("-layers-{list}"),
+                false => format!("-layers-{}-of-them-{:016x}", layers.len(), fnv_1a(list.as_bytes())),
+            }
         }
         _ => String::new(),
     };
     Ok(format!("{stem}-{hash:016x}-{precision}{layers}.gguf"))
+}
+
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    fold(0xcbf2_9ce4_8422_2325, bytes)
+}
+
+fn fold(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A hash (FNV-1a) of size, header and samples.
@@ -102,11 +124,8 @@ fn name(file: &GgufFile, target: &Path, precision: Precision, layers: Option<&[u
 /// The file cannot be read.
 pub fn content(path: &Path) -> std::io::Result<u64> {
     let bytes = crate::map::open(path)?;
-    let fold = |hash: u64, bytes: &[u8]| {
-        bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-    };
     let header = &bytes[..bytes.len().min(1 << 20)];
-    let mut hash = fold(fold(0xcbf2_9ce4_8422_2325, &(bytes.len() as u64).to_le_bytes()), header);
+    let mut hash = fold(fnv_1a(&(bytes.len() as u64).to_le_bytes()), header);
     for i in 0..SAMPLES {
         let at = (bytes.len() as u128 * u128::from(i) / u128::from(SAMPLES)) as usize;
         hash = fold(hash, &bytes[at..bytes.len().min(at + SAMPLE)]);

@@ -44,11 +44,13 @@ impl Drafts<'_> {
         }
     }
 
-    /// What drafter `auto` takes: a draft model, named or found; or else heads. An empty name stands for none.
+    /// What drafter `auto` takes: what is named, or else a draft model that is found, or else heads. An empty name stands
+    /// for none.
     fn auto(&self, model: Option<PathBuf>, named_heads: Option<PathBuf>) -> u64 {
         let is_file = |path: &PathBuf| path.is_file();
-        let found = |model: Option<PathBuf>| model.or_else(|| best_first(draft_models(self.target)).into_iter().next());
-        let model = found(model).filter(is_file);
+        let looks = named_heads.as_ref().is_none_or(|heads| !is_file(heads));
+        let found = || best_first(draft_models(self.target)).into_iter().next().filter(|_| looks);
+        let model = model.or_else(found).filter(is_file);
         let heads = match (named_heads, &model) {
             (None, None) => heads(self.target).next(),
             (named, _) => named.filter(is_file),
@@ -106,7 +108,8 @@ mod tests {
         assert_eq!(estimated("auto", "model = 'draft-small.gguf'"), estimated("model", "model = 'draft-small.gguf'"));
         assert_eq!(estimated("auto", "model = ''"), heads);
         assert_eq!(estimated("auto", "model = ''\nheads = ''"), 0);
-        assert_eq!(estimated("auto", "heads = 'heads.gguf'"), draft + heads);
+        assert_eq!(estimated("auto", "heads = 'heads.gguf'"), heads);
+        assert_eq!(estimated("auto", "model = 'draft.gguf'\nheads = 'heads.gguf'"), draft + heads);
         let parts = "parts = [{ kind = 'medusa', heads = 'heads.gguf' }, { kind = 'auto' }, { kind = 'ngram' }]";
         assert_eq!(estimated("merge", parts), heads + draft);
         let inner = "model = 'draft.gguf'\ndrafter = { kind = 'model', model = 'draft-small.gguf' }";

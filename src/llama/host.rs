@@ -231,6 +231,13 @@ impl Host for LlamaHost<'_> {
                 path.display()
             )));
         }
+        if model.is_recurrent() && !self.target.is_recurrent() && self.context.max_leaves > 1 {
+            return Err(DraftError::settings(format!(
+                "{} is recurrent, and such a model cannot score the branches that this target can; use another draft \
+                 model, or set speculation.max_nodes = 1",
+                path.display()
+            )));
+        }
         let options = ContextOptions {
             threads: spec.threads.map_or(self.context.threads, |n| n as usize),
             max_leaves: if model.is_recurrent() { 1 } else { self.context.max_leaves },

@@ -51,7 +51,11 @@ impl Dimensions {
             file: file.file_size(),
             layers: network("block_count").unwrap_or(0),
             keys: kv_heads.saturating_mul(head("attention.key_length")),
-            values: kv_heads.saturating_mul(head("attention.value_length")),
+            // Multi-head latent attention keeps no values of their own.
+            values: match network("attention.key_length_mla") {
+                Some(n) if n > 0 => 0,
+                _ => kv_heads.saturating_mul(head("attention.value_length")),
+            },
             width,
             vocabulary: vocabulary(file),
         }

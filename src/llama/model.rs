@@ -1,8 +1,9 @@
 //! A loaded GGUF model: weights and vocabulary, shared by every context made from it.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use foretoken_drafter::Token;
 use llama_cpp_2::model::LlamaModel;
@@ -37,7 +38,12 @@ impl Default for LoadOptions {
 pub struct Model {
     inner: LlamaModel,
     path: PathBuf,
+    /// What a SentencePiece vocabulary that lacks bytes has, once it was looked at.
+    incomplete: OnceLock<Option<Incomplete>>,
 }
+
+/// The pieces of a vocabulary, and which bytes it has.
+type Incomplete = (HashSet<Vec<u8>>, Vec<bool>);
 
 impl Model {
     /// The tokens that end a text.
@@ -84,7 +90,7 @@ impl Model {
         // SAFETY: LlamaModel is a transparent wrapper of this very pointer and takes over its
         // ownership. Its own constructor cannot be used, for it hides `use_extra_bufts`.
         let inner = unsafe { std::mem::transmute::<std::ptr::NonNull<sys::llama_model>, LlamaModel>(model) };
-        let model = Model { inner, path: path.to_owned() };
+        let model = Model { inner, path: path.to_owned(), incomplete: OnceLock::new() };
         match model.generates_text(&file) {
             true => Ok(Arc::new(model)),
             false => Err(fail("it does not write text from left to right; use a model that does".to_owned())),
@@ -122,7 +128,8 @@ impl Model {
 
     /// Context length that the model was trained for.
     pub fn n_ctx_train(&self) -> usize {
-        self.inner.n_ctx_train() as usize
+        // SAFETY: the model is loaded. llama.cpp gives its u32 as an i32.
+        (unsafe { sys::llama_model_n_ctx_train(self.as_ptr()) }) as u32 as usize
     }
 
     /// Whether the state of a text cannot be cut back to an earlier token.
@@ -139,8 +146,12 @@ impl Model {
     /// read special tokens written out in the text as such.
     ///
     /// # Errors
-    /// The text is longer than llama.cpp can count.
+    /// The text is longer than llama.cpp can count, or holds a character that the vocabulary cannot spell.
     pub fn tokenise(&self, text: &str, special: bool) -> Result<Vec<Token>, LlamaError> {
+        if let Some(character) = self.unspelt(text) {
+            let reason = format!("the vocabulary holds neither `{}` nor all of its bytes", character.escape_debug());
+            return Err(LlamaError::Tokenise(reason));
+        }
         let len = i32::try_from(text.len()).map_err(|_| LlamaError::Tokenise("more than 2 GiB of text".to_owned()))?;
         let mut tokens: Vec<i32> = vec![0; text.len() + 8];
         loop {
@@ -166,6 +177,31 @@ impl Model {
                 Err(_) => tokens.resize(n.unsigned_abs() as usize, 0),
             }
         }
+    }
+
+    /// The first character for which llama.cpp would find no token. SentencePiece vocabularies spell unknown characters by
+    /// bytes, and llama.cpp ends the program where one is missing.
+    fn unspelt(&self, text: &str) -> Option<char> {
+        let (pieces, bytes) = self.incomplete.get_or_init(|| self.incomplete_vocabulary()).as_ref()?;
+        let is_spelt = |character: char| {
+            let written = if character == ' ' { '\u{2581}' } else { character };
+            let utf_8 = written.encode_utf8(&mut [0; 4]).as_bytes().to_vec();
+            pieces.contains(&utf_8) || utf_8.iter().all(|&byte| bytes[usize::from(byte)])
+        };
+        text.chars().find(|&character| !is_spelt(character))
+    }
+
+    /// Of a SentencePiece vocabulary that lacks bytes: its pieces, and which bytes it has.
+    fn incomplete_vocabulary(&self) -> Option<Incomplete> {
+        // SAFETY: the vocabulary lives as long as the model.
+        if unsafe { sys::llama_vocab_type(self.vocab()) } != sys::LLAMA_VOCAB_TYPE_SPM {
+            return None;
+        }
+        let pieces: HashSet<Vec<u8>> = (0..self.n_vocab() as Token).map(|token| self.token_text(token)).collect();
+        let has =
+            |byte: u8| pieces.contains(format!("<0x{byte:02X}>").as_bytes()) || pieces.contains([byte].as_slice());
+        let bytes: Vec<bool> = (0..=u8::MAX).map(has).collect();
+        bytes.contains(&false).then_some((pieces, bytes))
     }
 
     /// The vocabulary entry of `token`, as it stands in the file.

@@ -18,7 +18,7 @@ pub struct Padded {
 impl Padded {
     /// Rows of `n_vocab` from `inner`.
     pub fn new(inner: Scorer, n_vocab: usize) -> Padded {
-        Padded { inner, n_vocab, rows: Vec::new() }
+        Padded { inner: inner.reading_foreign(), n_vocab, rows: Vec::new() }
     }
 }
 
@@ -31,7 +31,8 @@ impl LanguageModel for Padded {
         new: &[NodeId],
     ) -> Result<Scores<'_>, DraftError> {
         let known = self.inner.n_vocab();
-        // A text may hold a token that this model lacks only if the target chose one that means nothing.
+        // A text may hold a token that this model lacks only if the target chose one that means nothing; a tree too, for
+        // look-ups repeat it.
         let replaced: Vec<Token>;
         let context = match context.iter().any(|&token| token as usize >= known) {
             true => {

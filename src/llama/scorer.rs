@@ -12,6 +12,8 @@ pub struct Scorer {
     context: Context,
     cache: TreeCache,
     hidden: bool,
+    /// Whether what is not in the vocabulary is read as token 0.
+    reads_foreign: bool,
     /// Of a model that cannot go back: what it remembered before the last guesses, and after which tokens.
     saved: Option<(Vec<Token>, Vec<u8>)>,
 }
@@ -23,7 +25,12 @@ impl Scorer {
     /// Score with `context`, which must be fresh.
     pub fn new(context: Context) -> Scorer {
         let cache = TreeCache::new(context.n_seqs());
-        Scorer { context, cache, hidden: false, saved: None }
+        Scorer { context, cache, hidden: false, reads_foreign: false, saved: None }
+    }
+
+    /// Read guesses that are not in the vocabulary, for it is another's, as token 0.
+    pub fn reading_foreign(self) -> Scorer {
+        Scorer { reads_foreign: true, ..self }
     }
 
     /// The context.
@@ -55,9 +62,12 @@ impl Scorer {
     /// The model cannot simply go back to an earlier token: back to what was saved, if `wanted` begins with it, or else to
     /// the beginning.
     fn go_back(&mut self, wanted: &[Token]) {
+        // Of a hybrid model only what its recurrent layers remember is saved; the rest must still be in the cache.
+        let kept = self.cache.len();
         self.cache.clear();
         let main = self.cache.main();
-        let saved = self.saved.take().filter(|(tokens, _)| wanted.starts_with(tokens));
+        let fits = |tokens: &[Token]| wanted.starts_with(tokens) && tokens.len() <= kept;
+        let saved = self.saved.take().filter(|(tokens, _)| fits(tokens));
         match saved {
             Some((tokens, state)) if self.context.restore(main, &state, tokens.len()) => {
                 self.cache.extend(&tokens);
@@ -87,6 +97,14 @@ impl Scorer {
                 _ => format!("the tree has more leaves than this context was made for, {most}"),
             })
         })
+    }
+
+    fn replace_foreign(&self, growth: &mut Growth) {
+        if self.reads_foreign {
+            let n_vocab = self.n_vocab();
+            let foreign = |entry: &&mut Entry| entry.token as usize >= n_vocab;
+            growth.batch.iter_mut().filter(foreign).for_each(|entry| entry.token = 0);
+        }
     }
 
     fn decode(&mut self, batch: &[Entry]) -> Result<(), LlamaError> {
@@ -132,16 +150,19 @@ impl LanguageModel for Scorer {
             return Ok(Scores::new(Vec::new()));
         }
         self.context.set_hidden(self.hidden);
-        if tree.len() > 1 && self.context.model().is_recurrent() && self.cache.is_settled() {
+        // Guesses are to come, if there are none yet: a draft model scores the root first.
+        if tree.shape().max_nodes > 0 && self.context.model().is_recurrent() && self.cache.is_settled() {
             self.save(context);
         }
         let mut growth = self.grow(context, tree, new)?;
+        self.replace_foreign(&mut growth);
         if !self.context.call(&growth.calls) {
             // Nodes were cached already, and the model cannot go back to before them.
             self.go_back(before);
             self.keep(before, root, slack).map_err(DraftError::failed)?;
             self.context.set_hidden(self.hidden);
             growth = self.grow(context, tree, new)?;
+            self.replace_foreign(&mut growth);
             if !self.context.call(&growth.calls) {
                 return Err(DraftError::failed("the model cannot branch; set speculation.width = 1"));
             }
@@ -172,5 +193,6 @@ impl LanguageModel for Scorer {
     fn end(&mut self, _seq: SeqId) {
         self.context.clear();
         self.cache.clear();
+        self.saved = None;
     }
 }

@@ -15,10 +15,12 @@ pub struct Family<'a> {
     pub members: Vec<(usize, &'a Method)>,
 }
 
-/// All families of a report in the order of their first methods. What drafts trees, or nothing, has none.
+/// All families of a report in the order of their first methods. What drafts trees, or nothing, has none,
+/// nor has what dice accepted.
 pub fn families(report: &Report) -> Vec<Family<'_>> {
     let mut families: Vec<Family<'_>> = Vec::new();
-    for method in report.methods().iter().filter(|m| m.drafts_chains() && guesses(m) >= FEW) {
+    let real = report.methods().iter().filter(|method| method.synthetic.is_none());
+    for method in real.filter(|m| m.drafts_chains() && guesses(m) >= FEW) {
         let Some(shape) = method.shape.as_ref().filter(|shape| shape.depth <= LONGEST) else { continue };
         let alike = |family: &&mut Family<'_>| family.members.iter().all(|(_, other)| are_alike(other, method));
         match families.iter_mut().find(alike) {

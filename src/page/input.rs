@@ -89,6 +89,8 @@ pub struct Method {
     /// The drafter's settings.
     #[serde(default)]
     pub settings: Value,
+    /// The rate at which dice accepted its guesses, where no model did.
+    pub synthetic: Option<f64>,
     /// How much it drafts.
     pub shape: Option<Shape>,
     /// Over all kinds of text.

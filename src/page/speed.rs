@@ -11,8 +11,8 @@ use crate::spread::median;
 
 /// The comparison in a sentence, and every loss in a list.
 pub fn headline(report: &Report) -> Vec<Element> {
-    let mut losses: Vec<Element> = report.methods().iter().filter_map(losses).collect();
-    let all = report.methods().iter().flat_map(|m| &m.kinds);
+    let mut losses: Vec<Element> = real(report).filter_map(losses).collect();
+    let all = real(report).flat_map(|m| &m.kinds);
     let cells = all.clone().filter(|row| row.ratio.is_some()).count();
     let slower = all.filter(|row| is_slower(row)).count();
     let many = match slower {
@@ -30,9 +30,14 @@ pub fn headline(report: &Report) -> Vec<Element> {
     std::iter::once(element("p").class("headline").text(sentence)).chain(list).collect()
 }
 
+/// The methods whose guesses a model accepted, or refused.
+fn real(report: &Report) -> impl Iterator<Item = &Method> + Clone {
+    report.methods().iter().filter(|method| method.synthetic.is_none())
+}
+
 fn fastest(report: &Report) -> Option<String> {
     let ratio = |m: &&Method| m.overall.as_ref().and_then(|row| row.ratio);
-    let best = report.methods().iter().filter(|m| ratio(m).is_some()).max_by(|a, b| {
+    let best = real(report).filter(|m| ratio(m).is_some()).max_by(|a, b| {
         let (a, b) = (ratio(a).unwrap_or(0.0), ratio(b).unwrap_or(0.0));
         a.total_cmp(&b)
     })?;
@@ -58,7 +63,7 @@ fn fastest(report: &Report) -> Option<String> {
 fn worst(report: &Report) -> String {
     let slowest =
         |m: &Method| prompts_by_speed(report, m).first().map(|&(ratio, id)| (ratio, id.to_owned(), m.name.clone()));
-    let worst = report.methods().iter().filter_map(slowest).min_by(|a, b| a.0.total_cmp(&b.0));
+    let worst = real(report).filter_map(slowest).min_by(|a, b| a.0.total_cmp(&b.0));
     worst.map_or(String::new(), |(ratio, id, method)| format!("; the slowest prompt is {id} with {method}, {ratio:.2}"))
 }
 

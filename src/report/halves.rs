@@ -64,6 +64,7 @@ impl Comparison {
         let on_first = |method: usize| Some((method, median(&wholes(&self.by_prompts(method, kind, first)))?));
         let indices = 0..self.methods.len();
         let is_fixed = |method: &Method| !method.is_adaptive && method.synthetic.is_none();
+        let is_adaptive = |method: &Method| method.is_adaptive && method.synthetic.is_none();
         let fixed = indices.clone().filter(|&method| is_fixed(&self.methods[method])).filter_map(on_first);
         let (best, best_ratio) = fixed.max_by(|a, b| a.1.total_cmp(&b.1))?;
         let rival = |method: usize| {
@@ -74,7 +75,7 @@ impl Comparison {
             kind: kind.to_owned(),
             best: self.methods[best].name.clone(),
             best_ratio,
-            methods: indices.filter(|&method| self.methods[method].is_adaptive).map(rival).collect(),
+            methods: indices.filter(|&method| is_adaptive(&self.methods[method])).map(rival).collect(),
         })
     }
 }

@@ -18,8 +18,8 @@
 //! ```toml
 //! [drafter]
 //! kind = "auto"
-//! # model = "draft.gguf"    # instead of what lies beside the target; "" for none
-//! # heads = "heads.gguf"    # likewise
+//! # model = "draft.gguf"    # instead of what lies beside the target, if no heads are named; "" for none
+//! # heads = "heads.gguf"    # likewise, if there is no draft model
 //! # table = "table.ngram"   # likewise; [] for none
 //! # history = true          # and whatever else `ngram` takes; what was written before is only kept if asked for
 //! ```
@@ -68,7 +68,7 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
             }
         }
     }
-    let mut parts = vec![("ngram".to_owned(), host.build("ngram", &ngram.to_string())?)];
+    let mut parts = vec![("ngram".to_owned(), host.build("ngram", &ngram.to_string()).map_err(own_keys)?)];
     let is_given = |named: &Option<PathBuf>| named.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
     let chosen = is_given(&settings.model) || is_given(&settings.heads);
     let wanted = [("model", "model", settings.model, found.models), ("medusa", "heads", settings.heads, found.heads)];
@@ -102,6 +102,17 @@ pub fn build(settings: &str, host: &mut dyn Host) -> Result<Box<dyn Drafter>, Dr
     }
     let about = [vec![about], left_out].concat().join("; ");
     Ok(Box::new(Auto { parts: Merge::of_kinds(parts), about }))
+}
+
+/// What `ngram` does not know may have been meant for another kind, or for this one.
+fn own_keys(error: DraftError) -> DraftError {
+    match error {
+        DraftError::Settings(message) if message.contains("unknown key") => {
+            let more = "; `auto` takes `model` and `heads` besides, and other kinds must be named: kind = \"…\"";
+            DraftError::settings(message + more)
+        }
+        other => other,
+    }
 }
 
 /// Settings with one key.

@@ -93,6 +93,7 @@ impl Drafter for NgramDrafter {
 
     fn commit(&mut self, commit: &Commit<'_>) -> Result<(), DraftError> {
         let text = self.follow(commit.seq, commit.context);
+        text.committed = commit.context.len();
         if commit.round.is_some() {
             let start = commit.context.len().saturating_sub(commit.n_new);
             text.written_from = Some(text.written_from.map_or(start, |from| from.min(start)));
@@ -125,12 +126,14 @@ struct Text {
     asked_at: usize,
     /// Where the first token stands that came out of a round: before it is the prompt.
     written_from: Option<usize>,
+    /// How many tokens are final. Behind them may stand what a draft model was asked about.
+    committed: usize,
 }
 
 impl Text {
     fn new(max_match: usize) -> Text {
         let index = SuffixIndex::new(max_match);
-        Text { index, trust: Trust::default(), asked: Vec::new(), asked_at: 0, written_from: None }
+        Text { index, trust: Trust::default(), asked: Vec::new(), asked_at: 0, written_from: None, committed: 0 }
     }
 
     /// Make the index that of `context`. Costs what is new; a context that shares only a part of its
@@ -181,7 +184,8 @@ impl Text {
     /// What was written, and so much of the prompt before it as a match may go back.
     fn to_keep(&self) -> Option<&[Token]> {
         let from = self.written_from?.saturating_sub(self.index.max_match());
-        self.index.tokens().get(from..).filter(|text| !text.is_empty())
+        let tokens = self.index.tokens();
+        tokens.get(from..self.committed.min(tokens.len())).filter(|text| !text.is_empty())
     }
 
     fn heap_bytes(&self) -> usize {

@@ -132,10 +132,13 @@ impl History {
         file.seek(SeekFrom::Start(self.file.end))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        for record in records(&bytes) {
-            self.file.end += record.bytes.len() as u64;
+        let records: Vec<_> = records(&bytes).collect();
+        self.file.end += records.iter().map(|record| record.bytes.len() as u64).sum::<u64>();
+        // Whoever wrote the file may have had a larger limit.
+        let kept = newest(&records, self.file.limit * 4);
+        records.iter().zip(kept).filter(|(_, kept)| *kept).for_each(|(record, _)| {
             self.learn(&record.tokens(), record.checksum);
-        }
+        });
         Ok(())
     }
 
@@ -144,22 +147,19 @@ impl History {
         self.known.insert(checksum);
     }
 
-    /// A new file with the newest records, as many as fill half of the limit, in the place of this one.
+    /// A new file with the newest records, as many as fill half of the limit, in the place of this one. One that does not
+    /// fit is left out, and older ones that do are kept.
     fn compact(&mut self, file: &mut File) -> io::Result<()> {
         file.seek(SeekFrom::Start(HEADER as u64))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let mut room = self.file.limit * 4 / 2;
         let records: Vec<_> = records(&bytes).collect();
-        let kept = records.iter().rev().take_while(|record| match room.checked_sub(record.bytes.len()) {
-            Some(left) => {
-                room = left;
-                true
-            }
-            None => false,
-        });
-        let kept = kept.count();
-        let kept = records[records.len() - kept..].iter().map(|record| &*record.bytes);
+        let mut kept = newest(&records, self.file.limit * 4 / 2);
+        // What was written just now goes before all others, if it may stay at all.
+        if let (Some(last), Some(kept)) = (records.last(), kept.last_mut()) {
+            *kept |= last.bytes.len() <= self.file.limit * 4;
+        }
+        let kept = records.iter().zip(kept).filter(|(_, kept)| *kept).map(|(record, _)| &*record.bytes);
         let mut new = self.file.begin(kept)?;
         self.catch_up(&mut new)
     }
@@ -249,6 +249,18 @@ impl Record<'_> {
     fn tokens(&self) -> Vec<Token> {
         self.bytes[RECORD..].chunks_exact(4).map(|b| Token::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     }
+}
+
+/// Which of these records to keep in so many bytes: the newest, those left out that do not fit beside newer ones.
+fn newest(records: &[Record<'_>], mut room: usize) -> Vec<bool> {
+    let mut kept: Vec<bool> = Vec::with_capacity(records.len());
+    for record in records.iter().rev() {
+        let fits = record.bytes.len() <= room;
+        room -= if fits { record.bytes.len() } else { 0 };
+        kept.push(fits);
+    }
+    kept.reverse();
+    kept
 }
 
 /// The records at the start of `bytes`, up to the first that is not whole.
@@ -403,9 +415,18 @@ mod tests {
         assert!(records(&bytes[HEADER..]).count() > 100);
         // A text longer than the limit is not kept, and does no harm.
         history.append(&(0..5_000).collect::<Vec<_>>()).unwrap();
-        assert!(texts(&path).is_empty());
+        assert!(texts(&path).len() > 50 && texts(&path).iter().all(|text| text.len() < 4));
         history.append(&[1, 2]).unwrap();
-        assert_eq!(texts(&path), [[1, 2]]);
+        assert_eq!(texts(&path).last(), Some(&vec![1, 2]));
+        // One of more than half of it is, and so is another that comes after.
+        for first in [10_000, 20_000] {
+            let long: Vec<Token> = (first..first + 700).collect();
+            history.append(&long).unwrap();
+            assert_eq!(texts(&path).last(), Some(&long));
+            assert!(fs::metadata(&path).unwrap().len() <= 4_000 + 32);
+        }
+        let smaller = History::open(&path, 5, 500, 8).unwrap();
+        assert!(smaller.n_tokens() <= 501, "a smaller limit holds at once: {}", smaller.n_tokens());
     }
 
     #[test]

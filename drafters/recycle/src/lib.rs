@@ -126,8 +126,11 @@ impl Drafter for Recycle {
         Ok(())
     }
 
-    // What a text taught is kept for the next.
-    fn end(&mut self, _: SeqId) {}
+    // What a text taught stays for the next one at its end.
+    fn forget(&mut self, _: SeqId) {
+        self.table.clear();
+        self.beliefs = Beliefs::default();
+    }
 
     fn needs(&self) -> Needs {
         Needs { top: self.table.successors(), ..Needs::default() }

@@ -22,6 +22,11 @@ impl Table {
         Table { n_vocab, successors, index: Vec::new(), rows: Vec::new() }
     }
 
+    /// As it was in the beginning.
+    pub fn clear(&mut self) {
+        *self = Table::new(self.n_vocab, self.successors);
+    }
+
     /// How many successors of a token are kept.
     pub fn successors(&self) -> usize {
         self.successors

@@ -2,9 +2,7 @@
 //!
 //! Columns have the names and units of the JSON report. What was not measured is an empty field; lists are left out.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -44,29 +42,10 @@ const COLUMNS: [&str; 30] = [
     "joules_per_token",
 ];
 
-/// A file that is known to be writable before anything runs.
-pub struct Csv {
-    file: File,
-    path: PathBuf,
-}
-
-impl Csv {
-    /// Open or create the file; what it contains stays until [`write`](Csv::write).
-    pub fn open(path: &Path) -> Result<Csv, Failure> {
-        output::is_no_device(path)?;
-        let file = File::options().write(true).create(true).truncate(false).open(path);
-        match file {
-            Ok(file) => Ok(Csv { file, path: path.to_owned() }),
-            Err(e) => Err(Failure::Input(format!("cannot write {}: {e}; give --csv another name", path.display()))),
-        }
-    }
-
-    /// Put these runs into the file, and nothing else.
-    pub fn write(mut self, runs: &[impl Serialize]) -> Result<(), Failure> {
-        let text = table(runs).map_err(|e| Failure::Running(e.to_string()))?;
-        let written = self.file.set_len(0).and_then(|()| self.file.write_all(text.as_bytes()));
-        written.map_err(|e| Failure::Running(format!("cannot write {}: {e}", self.path.display())))
-    }
+/// Put these runs into the file, and nothing else.
+pub fn write(runs: &[impl Serialize], path: &Path) -> Result<(), Failure> {
+    let text = table(runs).map_err(|e| Failure::Running(e.to_string()))?;
+    output::write(path, &text)
 }
 
 /// A header, and a line for each run.

@@ -224,13 +224,16 @@ fn target(t: &TargetSetup, host: &LlamaHost<'_>) -> Value {
 fn settings(toml: &str) -> Value {
     fn cut(value: &mut Value) {
         match value {
-            Value::String(text) if Path::new(text.as_str()).extension().is_some() => {
+            Value::String(text) if is_path(Path::new(text.as_str())) => {
                 *text = file_name(Path::new(text.as_str()));
             }
             Value::Array(values) => values.iter_mut().for_each(cut),
             Value::Object(values) => values.values_mut().for_each(cut),
             _ => {}
         }
+    }
+    fn is_path(text: &Path) -> bool {
+        text.is_absolute() || text.extension().is_some()
     }
     let table: toml::Table = toml.parse().unwrap_or_default();
     let mut value = serde_json::to_value(table).unwrap_or_default();
@@ -240,11 +243,18 @@ fn settings(toml: &str) -> Value {
 
 /// The command as typed; absolute paths cut to their file names.
 fn command_line() -> Vec<String> {
-    let name = |(i, word): (usize, String)| match Path::new(&word) {
-        path if i == 0 || path.is_absolute() => file_name(path),
-        _ => word,
-    };
+    let name = |(i, word): (usize, String)| if i == 0 { file_name(Path::new(&word)) } else { without_folders(&word) };
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).enumerate().map(name).collect()
+}
+
+/// A word of a command; of an absolute path, also behind `=`, the file's name.
+fn without_folders(word: &str) -> String {
+    let (key, value) = word.rsplit_once('=').map_or((None, word), |(key, value)| (Some(key), value));
+    match (Path::new(value.trim_matches(['\'', '"'])), key) {
+        (path, Some(key)) if path.is_absolute() => format!("{key}={}", file_name(path)),
+        (path, None) if path.is_absolute() => file_name(path),
+        _ => word.to_owned(),
+    }
 }
 
 pub fn file_name(path: &Path) -> String {

@@ -20,7 +20,7 @@ use crate::llama::threads::ThreadCount;
 use crate::machine::EnergyMeter;
 use crate::report::{Method, Run};
 use crate::threads::{Threads, Workers};
-use foretoken_drafter::{Drafter, Host, Shape, Token};
+use foretoken_drafter::{Drafter, Host, Needs, Shape, Token};
 
 /// Plain decoding or a configuration, ready to run.
 pub struct Loaded {
@@ -101,7 +101,9 @@ struct Course {
 impl Runner {
     /// The `methods` on the target of `host`, with the sampling of `setup`.
     pub fn new(methods: Vec<Loaded>, host: &LlamaHost<'_>, setup: &Setup, lengths: Lengths) -> Result<Runner, Failure> {
-        let seed = setup.seed.unwrap_or(0);
+        let drafters = methods.iter().filter_map(|method| method.drafter.as_ref());
+        // Guesses out of a history came to by the dice of earlier runs need others.
+        let seed = setup.seed_for(drafters.fold(Needs::default(), |needs, drafter| needs.and(drafter.needs())));
         let count = if lengths.turn < lengths.text { methods.len() } else { 1 };
         let engine = |_| -> Result<Engine, Failure> {
             Ok(Engine::new(Box::new(host.open_target()?), None, setup.sampling.clone(), PLAIN, seed))
@@ -142,7 +144,7 @@ impl Runner {
         }
         let mut goal = 0;
         while courses.iter().any(|course| course.stop.is_none()) {
-            goal += self.lengths.turn;
+            goal += self.lengths.turn.max(1);
             for course in courses.iter_mut().filter(|course| course.stop.is_none()) {
                 next(&self.methods[course.place.method].method.name);
                 self.go_on(course, goal)?;
