@@ -222,7 +222,7 @@ fn sampled_texts_need_not_agree() {
     let arguments = [&["configs/none.toml", "--temperature", "1", "--seed", "5"][..], &SMALL].concat();
     let report = json(&arguments);
     assert!(array(&report["configs"]).iter().all(|c| c["overall"]["differing"].is_null()), "nothing must agree");
-    assert_eq!(report["configs"][1]["name"], "configs/none.toml", "none is taken");
+    assert_eq!(report["configs"][1]["name"], "none-2", "none is taken");
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn csv_has_a_line_for_every_run_with_the_numbers_of_the_report() {
     }
     let absent = folder.path().join("absent/runs.csv");
     let why = error(&[&["configs/ngram.toml", "--csv", absent.to_str().unwrap()][..], &SMALL].concat());
-    assert!(why.contains("runs.csv") && why.contains("give --csv another name"), "{why}");
+    assert!(why.contains("runs.csv") && why.contains("its folder does not exist; create it first"), "{why}");
 }
 
 #[test]

@@ -154,11 +154,12 @@ impl History {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let records: Vec<_> = records(&bytes).collect();
-        let mut kept = newest(&records, self.file.limit * 4 / 2);
         // What was written just now goes before all others, if it may stay at all.
-        if let (Some(last), Some(kept)) = (records.last(), kept.last_mut()) {
-            *kept |= last.bytes.len() <= self.file.limit * 4;
-        }
+        let last = records.last().map_or(0, |record| record.bytes.len());
+        let stays = last <= self.file.limit * 4;
+        let room = (self.file.limit * 4 / 2).saturating_sub(if stays { last } else { 0 });
+        let mut kept = newest(&records[..records.len().saturating_sub(1)], room);
+        kept.push(stays);
         let kept = records.iter().zip(kept).filter(|(_, kept)| *kept).map(|(record, _)| &*record.bytes);
         let mut new = self.file.begin(kept)?;
         self.catch_up(&mut new)
