@@ -263,7 +263,10 @@ impl Engine {
         let nodes: Vec<NodeId> = self.tree.ids().collect();
         let trimmed = self.clock.now();
         let n_vocab = self.target.n_vocab();
-        let scores = self.target.score(SEQ, &self.context, &self.tree, &nodes).map_err(EngineError::Target)?;
+        // A tree without guesses is told apart from one that may still grow, for models that cannot go back.
+        let bare = (self.tree.len() == 1).then(|| TokenTree::bare(root));
+        let tree = bare.as_ref().unwrap_or(&self.tree);
+        let scores = self.target.score(SEQ, &self.context, tree, &nodes).map_err(EngineError::Target)?;
         let scored = self.clock.now();
         if scores.len() != nodes.len() {
             let (asked, got) = (nodes.len(), scores.len());
@@ -433,7 +436,7 @@ impl Engine {
         let (mut points, mut spent, mut allowance) = (Vec::new(), 0.0, MEASURING);
         for n in PASSES {
             let context = &self.context[..=root];
-            self.tree.begin(context[root], Shape { max_nodes: n, depth: n, width: 1 });
+            self.tree.begin(context[root], Shape { max_nodes: n - 1, depth: n, width: 1 });
             let mut node = NodeId::ROOT;
             for &token in &self.context[root + 1..root + n] {
                 node = self.tree.add(node, token, 1.0).unwrap_or(node);

@@ -128,6 +128,10 @@ fn a_recurrent_draft_model_is_refused_where_it_would_have_to_branch() {
     let refused = run(&["--drafter", "model"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(1) && said.contains("draft.gguf is recurrent"), "{said}");
-    let chain = run(&["--drafter", "model", "--set", "speculation.max_nodes=1"]);
-    assert!(chain.status.success(), "{}", String::from_utf8_lossy(&chain.stderr));
+    for drafter in ["model", "auto"] {
+        for more in ["speculation.adaptive=true", "speculation.adaptive=false"] {
+            let chain = run(&["--drafter", drafter, "--set", "speculation.width=1", "--set", more]);
+            assert!(chain.status.success(), "{drafter}, {more}: {}", String::from_utf8_lossy(&chain.stderr));
+        }
+    }
 }

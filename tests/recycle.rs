@@ -51,8 +51,11 @@ fn plain_rounds_teach_it_and_the_next_text_gains() {
     };
     assert_eq!(first(20), 4.0, "a text that it knows, greedily: every branch to its end");
     assert!(first(1) < 4.0, "one that it does not know");
+    let mut engine = self::engine(&ToyModel::new(48, 1, 14.0, 3), 0.0);
+    accepted(&mut engine, &[7], 20);
+    assert!(accepted(&mut engine, &[7], 2) > 3.0);
     engine.forget();
-    assert_eq!(accepted(&mut engine, &[2], 1), 0.0, "a benchmark begins anew");
+    assert_eq!(accepted(&mut engine, &[7], 1), 0.0, "a benchmark begins anew");
 }
 
 #[test]

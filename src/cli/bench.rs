@@ -25,7 +25,7 @@ use crate::page::Report;
 use crate::prompts::{self, Prompt};
 use crate::registry::Registry;
 use crate::report::{Comparison, Method, Run};
-use foretoken_drafter::{Law, Token};
+use foretoken_drafter::{Law, Needs, Token};
 use json::{file_name, Conditions, Config};
 use raw::Raw;
 use runner::{load, named, Lengths, Loaded, Runner};
@@ -167,6 +167,10 @@ impl Bench {
         setups.iter_mut().for_each(|setup| setup.sampling.forbidden = host.model().ends());
         let tokens = self.tokenise(&prompts, &host)?;
         let loaded = self.methods(&setups, &mut host)?;
+        // Guesses out of a history, which came to by the dice of earlier runs, need others.
+        let needs = loaded.iter().fold(Needs::default(), |needs, loaded| needs.and(loaded.needs()));
+        let seed = setups[0].seed_for(needs);
+        setups.iter_mut().for_each(|setup| setup.seed = Some(seed));
         let methods: Vec<Method> = loaded.iter().map(|loaded| loaded.method.clone()).collect();
         let conditions = Conditions::of(self, &setups[0], &host, &prompts, &tokens);
         let configs = self.describe_configs(&methods, &setups);

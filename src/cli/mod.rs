@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand. Text goes to stdout, everything else to stderr.
 //!
-//! Exit codes: 0 done, 1 wrong input, 2 failed while running, 130 interrupted before there was anything to show. A closed
+//! Exit codes: 0 done, 1 wrong input, 2 failed while running, 130 interrupted twice, or before there was anything to show. A closed
 //! stdout ends the program silently with 0.
 
 mod bench;

@@ -90,12 +90,13 @@ impl Tune {
         // Written first: nobody may be reading the table.
         let written = self.write(&text);
         let mut out = std::io::stdout().lock();
-        writeln!(out, "{}", comparison.table())?;
+        let shown = writeln!(out, "{}", comparison.table());
         if let Err(failure) = written {
             // What took so long to measure is not lost with a full disk.
-            writeln!(out, "{text}")?;
+            let _ = writeln!(out, "{text}");
             return Err(failure);
         }
+        shown?;
         let chosen = match best {
             Some(i) => format!("{} at {:.2} x plain", candidates[i].name, speed(&rows[i])),
             None => "plain decoding: nothing was faster".to_owned(),

@@ -83,6 +83,10 @@ pub struct LlamaHost<'a> {
     load: LoadOptions,
     context: ContextOptions,
     threads: ThreadCount,
+    /// Most children of a node in any tree.
+    width: usize,
+    /// Whether a draft model was opened that cannot branch.
+    drafts_chains: bool,
     base: PathBuf,
     took: Duration,
     companions: OnceLock<Companions>,
@@ -103,7 +107,8 @@ impl<'a> LlamaHost<'a> {
         }
         let threads = ThreadCount::new(context.threads);
         let (base, took) = (setup.base.clone(), begun.elapsed());
-        Ok(LlamaHost { registry, target, load, context, threads, base, took, companions: OnceLock::new() })
+        let (width, companions) = (setup.shape.width, OnceLock::new());
+        Ok(LlamaHost { registry, target, load, context, threads, width, drafts_chains: false, base, took, companions })
     }
 
     /// The target's weights and vocabulary.
@@ -136,9 +141,9 @@ impl<'a> LlamaHost<'a> {
         Ok(Scorer::new(context))
     }
 
-    /// The shape that `setup` names, as far as the target can score it: a recurrent one cannot branch.
+    /// The shape that `setup` names, as far as the models opened so far can score it: recurrent ones cannot branch.
     pub fn shape(&self, setup: &Setup) -> Shape {
-        match self.target.is_recurrent() {
+        match self.target.is_recurrent() || self.drafts_chains {
             true => Shape { width: 0, ..setup.shape },
             false => setup.shape,
         }
@@ -231,13 +236,13 @@ impl Host for LlamaHost<'_> {
                 path.display()
             )));
         }
-        if model.is_recurrent() && !self.target.is_recurrent() && self.context.max_leaves > 1 {
+        if model.is_recurrent() && self.width > 1 && !self.target.is_recurrent() {
             return Err(DraftError::settings(format!(
-                "{} is recurrent, and such a model cannot score the branches that this target can; use another draft \
-                 model, or set speculation.max_nodes = 1",
+                "{} is recurrent and cannot score branches; set speculation.width = 1, or use another draft model",
                 path.display()
             )));
         }
+        self.drafts_chains |= model.is_recurrent();
         let options = ContextOptions {
             threads: spec.threads.map_or(self.context.threads, |n| n as usize),
             max_leaves: if model.is_recurrent() { 1 } else { self.context.max_leaves },

@@ -149,7 +149,10 @@ impl Model {
     /// The text is longer than llama.cpp can count, or holds a character that the vocabulary cannot spell.
     pub fn tokenise(&self, text: &str, special: bool) -> Result<Vec<Token>, LlamaError> {
         if let Some(character) = self.unspelt(text) {
-            let reason = format!("the vocabulary holds neither `{}` nor all of its bytes", character.escape_debug());
+            let reason = format!(
+                "the vocabulary holds neither `{}` nor all of its bytes; leave it out, or use another model",
+                character.escape_debug()
+            );
             return Err(LlamaError::Tokenise(reason));
         }
         let len = i32::try_from(text.len()).map_err(|_| LlamaError::Tokenise("more than 2 GiB of text".to_owned()))?;
@@ -179,8 +182,9 @@ impl Model {
         }
     }
 
-    /// The first character for which llama.cpp would find no token. SentencePiece vocabularies spell unknown characters by
-    /// bytes, and llama.cpp ends the program where one is missing.
+    /// The first character for which llama.cpp may find no token. SentencePiece vocabularies spell unknown characters by
+    /// bytes, and llama.cpp ends the program where one is missing. A character that occurs in longer pieces only is
+    /// taken to be unknown too.
     fn unspelt(&self, text: &str) -> Option<char> {
         let (pieces, bytes) = self.incomplete.get_or_init(|| self.incomplete_vocabulary()).as_ref()?;
         let is_spelt = |character: char| {
@@ -188,7 +192,9 @@ impl Model {
             let utf_8 = written.encode_utf8(&mut [0; 4]).as_bytes().to_vec();
             pieces.contains(&utf_8) || utf_8.iter().all(|&byte| bytes[usize::from(byte)])
         };
-        text.chars().find(|&character| !is_spelt(character))
+        let prefix = self.meta("tokenizer.ggml.add_space_prefix").is_none_or(|adds| adds != "false");
+        let prefix = [' '].into_iter().filter(|_| prefix && !text.is_empty());
+        prefix.chain(text.chars()).find(|&character| !is_spelt(character))
     }
 
     /// Of a SentencePiece vocabulary that lacks bytes: its pieces, and which bytes it has.

@@ -110,7 +110,7 @@ pub fn chain<'a>(
     }
     let (context, rest) = text.split_at(text.len() - n + 1);
     let mut tree = TokenTree::new(model.n_vocab(), Box::new(NoDice));
-    tree.begin(context[context.len() - 1], Shape { max_nodes: n, depth: n, width: 1 });
+    tree.begin(context[context.len() - 1], Shape { max_nodes: n - 1, depth: n, width: 1 });
     let mut at = NodeId::ROOT;
     for &token in rest {
         at = tree.add(at, token, 1.0).unwrap_or(at);

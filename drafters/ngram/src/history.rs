@@ -70,13 +70,14 @@ impl History {
         Ok(history)
     }
 
-    /// Keep a text, unless the very same is there; and learn of those that others have kept since.
+    /// Keep a text, unless the very same is there or it is longer than all that is kept; and learn of those that others have kept since.
     ///
     /// # Errors
     /// It could not be written. Nothing else is lost.
     pub fn append(&mut self, text: &[Token]) -> io::Result<()> {
         let record = Record::of(text);
-        if text.is_empty() || self.known.contains(&record.checksum) {
+        let never_fits = record.bytes.len() > self.file.limit * 4;
+        if text.is_empty() || never_fits || self.known.contains(&record.checksum) {
             return Ok(());
         }
         let _lock = self.file.lock()?;
@@ -136,9 +137,12 @@ impl History {
         self.file.end += records.iter().map(|record| record.bytes.len() as u64).sum::<u64>();
         // Whoever wrote the file may have had a larger limit.
         let kept = newest(&records, self.file.limit * 4);
-        records.iter().zip(kept).filter(|(_, kept)| *kept).for_each(|(record, _)| {
-            self.learn(&record.tokens(), record.checksum);
-        });
+        for (record, kept) in records.iter().zip(kept) {
+            match kept {
+                true => self.learn(&record.tokens(), record.checksum),
+                false => _ = self.known.insert(record.checksum),
+            }
+        }
         Ok(())
     }
 

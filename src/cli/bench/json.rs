@@ -247,13 +247,16 @@ fn command_line() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).enumerate().map(name).collect()
 }
 
-/// A word of a command; of an absolute path, also behind `=`, the file's name.
+/// A word of a command; of absolute paths, also behind `=` and in a list, the files' names.
 fn without_folders(word: &str) -> String {
-    let (key, value) = word.rsplit_once('=').map_or((None, word), |(key, value)| (Some(key), value));
-    match (Path::new(value.trim_matches(['\'', '"'])), key) {
-        (path, Some(key)) if path.is_absolute() => format!("{key}={}", file_name(path)),
-        (path, None) if path.is_absolute() => file_name(path),
-        _ => word.to_owned(),
+    let bare = word.trim_matches(['\'', '"', '[', ']', ' ']);
+    if Path::new(bare).is_absolute() && !bare.contains(',') {
+        return file_name(Path::new(bare));
+    }
+    match (word.split_once('='), word.split_once(',')) {
+        (Some((key, value)), _) => format!("{key}={}", without_folders(value)),
+        (None, Some((first, rest))) => format!("{},{}", without_folders(first), without_folders(rest)),
+        (None, None) => word.to_owned(),
     }
 }
 
@@ -282,5 +285,15 @@ mod tests {
     fn settings_name_files_but_no_folders() {
         let settings = settings("model = '/models/draft.gguf'\nparts = [{ table = 'a/b.ngram' }]\nlength = 3");
         assert_eq!(settings, json!({"model": "draft.gguf", "parts": [{"table": "b.ngram"}], "length": 3}));
+        for (word, cut) in [
+            ("/a=b/m.gguf", "m.gguf"),
+            ("--target=/a/m.gguf", "--target=m.gguf"),
+            ("drafter.model='/a/m.gguf'", "drafter.model=m.gguf"),
+            ("drafter.table=['/a/x.ngram', '/b/y.ngram']", "drafter.table=x.ngram,y.ngram"),
+            ("configs/ngram.toml", "configs/ngram.toml"),
+            ("target.threads=4", "target.threads=4"),
+        ] {
+            assert_eq!(without_folders(word), cut);
+        }
     }
 }

@@ -37,6 +37,11 @@ impl Loaded {
             Method { name: "none".to_owned(), about: "plain decoding".to_owned(), is_adaptive: false, synthetic: None };
         Loaded { method, drafter: None, shape: PLAIN, control: None }
     }
+
+    /// What its drafter needs.
+    pub fn needs(&self) -> Needs {
+        self.drafter.as_ref().map_or(Needs::default(), |drafter| drafter.needs())
+    }
 }
 
 /// A configuration with a drafter of its own, whose guesses dice accept if there is a rate.
@@ -101,9 +106,7 @@ struct Course {
 impl Runner {
     /// The `methods` on the target of `host`, with the sampling of `setup`.
     pub fn new(methods: Vec<Loaded>, host: &LlamaHost<'_>, setup: &Setup, lengths: Lengths) -> Result<Runner, Failure> {
-        let drafters = methods.iter().filter_map(|method| method.drafter.as_ref());
-        // Guesses out of a history came to by the dice of earlier runs need others.
-        let seed = setup.seed_for(drafters.fold(Needs::default(), |needs, drafter| needs.and(drafter.needs())));
+        let seed = setup.seed.unwrap_or(0);
         let count = if lengths.turn < lengths.text { methods.len() } else { 1 };
         let engine = |_| -> Result<Engine, Failure> {
             Ok(Engine::new(Box::new(host.open_target()?), None, setup.sampling.clone(), PLAIN, seed))
