@@ -110,7 +110,8 @@ fn name(file: &GgufFile, target: &Path, precision: Precision, layers: Option<&[u
     Ok(format!("{stem}-{hash:016x}-{precision}{layers}.gguf"))
 }
 
-fn fnv_1a(bytes: &[u8]) -> u64 {
+/// The hash of Fowler, Noll and Vo, variant 1a: the same on every machine and in every version.
+pub fn fnv_1a(bytes: &[u8]) -> u64 {
     fold(0xcbf2_9ce4_8422_2325, bytes)
 }
 

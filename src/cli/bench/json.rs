@@ -11,6 +11,7 @@ use serde_json::{json, Value};
 use super::{Bench, Done};
 use crate::config::{Setup, TargetSetup};
 use crate::control;
+use crate::llama::derive::fnv_1a;
 use crate::llama::host::LlamaHost;
 use crate::machine::{self, Memory};
 use crate::prompts::Prompt;
@@ -262,11 +263,6 @@ fn without_folders(word: &str) -> String {
 
 pub fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// The hash of Fowler, Noll and Vo, variant 1a: the same on every machine and in every version.
-fn fnv_1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
