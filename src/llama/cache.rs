@@ -557,8 +557,7 @@ mod tests {
         let mut t = tree(3);
         model.score(&[3], &t, &[NodeId::ROOT]);
         let [a, b] = [4, 5].map(|token| t.add(NodeId::ROOT, token, 0.5).unwrap());
-        model.score(&[3], &t, &[a, b]);
-        let growth = model.cache.grow(&[], &t, &[b]).unwrap();
+        let growth = model.cache.grow(&[3], &t, &[a, b]).unwrap();
         model.memory.call(&growth.calls); // and the decode fails
         let calls = model.cache.reset();
         model.memory.call(&calls);
