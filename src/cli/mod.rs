@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand. Text goes to stdout, everything else to stderr.
 //!
-//! Exit codes: 0 done, 1 wrong input, 2 failed while running, 130 interrupted twice, or before there was anything to show. A closed
-//! stdout ends the program silently with 0.
+//! Exit codes: 0 done, 1 wrong input, 2 failed while running, 130 interrupted twice, or before there was anything to
+//! show. A closed stdout ends the program silently with 0.
 
 mod bench;
 mod check;

@@ -42,6 +42,10 @@ pub fn import(path: &Path, out: &Path, target: &Target) -> Result<Description, I
     let mut parts: HashMap<Part, String> = HashMap::new();
     let (mut heads, mut blocks) = (0, 0);
     let mut outputs = Vec::new();
+    let mut put = |part: Part, name: &String| match parts.insert(part, name.clone()) {
+        Some(other) => Err(checkpoint.wrong(format!("`{other}` and `{name}` are the same part of the heads"))),
+        None => Ok(()),
+    };
     for name in shapes.keys().filter(|name| !whole_model || name.contains(PREFIX)) {
         match parsed(name) {
             Some((head, block, Kind::Weight | Kind::Bias))
@@ -52,15 +56,11 @@ pub fn import(path: &Path, out: &Path, target: &Target) -> Result<Description, I
             Some((head, block, kind @ (Kind::Weight | Kind::Bias))) => {
                 (heads, blocks) = (heads.max(head + 1), blocks.max(block + 1));
                 let part = if kind == Kind::Weight { Part::Weight { head, block } } else { Part::Bias { head, block } };
-                if let Some(other) = parts.insert(part, name.clone()) {
-                    return Err(checkpoint.wrong(format!("`{other}` and `{name}` are the same part of the heads")));
-                }
+                put(part, name)?;
             }
             Some((head, block, Kind::Output)) => {
                 outputs.push((block, name));
-                if let Some(other) = parts.insert(Part::Output { head }, name.clone()) {
-                    return Err(checkpoint.wrong(format!("`{other}` and `{name}` are the same part of the heads")));
-                }
+                put(Part::Output { head }, name)?;
             }
             None => return Err(checkpoint.wrong(format!("`{name}` is no tensor of Medusa heads"))),
         }

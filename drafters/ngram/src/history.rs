@@ -70,7 +70,8 @@ impl History {
         Ok(history)
     }
 
-    /// Keep a text, unless the very same is there or it is longer than all that is kept; and learn of those that others have kept since.
+    /// Keep a text, unless the very same is there or it is longer than all that is kept; and learn of those that others
+    /// have kept since.
     ///
     /// # Errors
     /// It could not be written. Nothing else is lost.
