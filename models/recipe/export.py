@@ -12,6 +12,7 @@ import gguf
 import numpy
 import sentencepiece
 import torch
+from sentencepiece import sentencepiece_model_pb2
 
 
 def main():
@@ -72,6 +73,20 @@ def tokenizer(w, sp):
     w.add_unk_token_id(sp.unk_id())
     w.add_add_bos_token(True)
     w.add_add_space_prefix(False)
+
+
+def read_tokenizer(path, like, out):
+    """The tokenizer of an exported model as a SentencePiece file again; `like` is one trained with the same settings."""
+    fields = gguf.GGUFReader(str(path)).fields
+    pieces = sentencepiece_model_pb2.ModelProto()
+    pieces.ParseFromString(like.read_bytes())
+    types = {piece.piece: piece.type for piece in pieces.pieces}
+    normal = sentencepiece_model_pb2.ModelProto.SentencePiece.NORMAL
+    del pieces.pieces[:]
+    scores = fields["tokenizer.ggml.scores"].contents()
+    for token, score in zip(fields["tokenizer.ggml.tokens"].contents(), scores, strict=True):
+        pieces.pieces.add(piece=token, score=score, type=types.get(token, normal))
+    out.write_bytes(pieces.SerializeToString())
 
 
 def read(path, model_class, shape_class):

@@ -1,6 +1,6 @@
 """Text files -> documents of seven kinds, split into training and held-out, and two SentencePiece tokenizers.
 
-    python prepare.py --data DIR --out DIR
+    python prepare.py --data DIR --out DIR [--keep ../target.gguf]
 
 DIR holds the sources named in `SOURCES`, documents separated by `<|endoftext|>`; see the card for where they come
 from. Writes `docs.json`, `main.model` (4,096 pieces) and `tiny.model` (512 pieces, stories only).
@@ -15,6 +15,7 @@ from pathlib import Path
 import sentencepiece
 
 import documents
+import export
 
 SOURCES = {
     "story": ["tinystories_train_cased.txt", "tinystories_train_truecased.txt", "ts_val_moebench.txt"],
@@ -31,6 +32,7 @@ def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--data", type=Path, required=True)
     args.add_argument("--out", type=Path, required=True)
+    args.add_argument("--keep", type=Path, metavar="GGUF", help="main.model becomes the tokenizer of this model, not a new one")
     args = args.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
@@ -54,6 +56,8 @@ def main():
     made += [documents.records(rng) for _ in range(800)]
     sample = [d for docs in train.values() for d in docs[::3]] + made
     tokenizer(args.out / "main", sample, 4096, 0.9999)
+    if args.keep:
+        export.read_tokenizer(args.keep, args.out / "main.model", args.out / "main.model")
     tokenizer(args.out / "tiny", train["story"], 512, 0.999)
 
 

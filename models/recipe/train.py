@@ -4,6 +4,7 @@
     python train.py draft       --data DIR --teacher DIR/target.pt
     python train.py draft-small --data DIR --teacher DIR/target.pt
     python train.py tiny        --data DIR
+    python train.py target      --data DIR --start ../target.gguf
 
 DIR is what `prepare.py` wrote; checkpoints and the log land there too. The budget is a number of steps, so a run that
 is stopped and continued (SIGSTOP, or killed and started again with --resume) ends in the same place.
@@ -22,6 +23,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+import export
 from corpus import SHARES, Stream, held_out
 from model import Llama, Shape
 
@@ -60,7 +62,9 @@ def main():
     args.add_argument("--data", type=Path, required=True)
     args.add_argument("--teacher", type=Path, help="checkpoint of the target, for the drafts")
     args.add_argument("--steps", type=int, help="instead of the plan's")
-    args.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    start = args.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    start.add_argument("--start", type=Path, metavar="GGUF", help="begin with the weights of an exported model")
     args.add_argument("--threads", type=int, default=2)
     args.add_argument("--seed", type=int, default=1)
     args = args.parse_args()
@@ -78,6 +82,8 @@ def main():
         for o, state in zip(optimizers, saved["optimizers"]):
             o.load_state_dict(state)
         first, tokens, spent = saved["step"], saved["tokens"], saved["spent"]
+    if args.start:
+        model.load_state_dict(export.read(args.start, Llama, Shape).state_dict())
     teacher = load(args.teacher) if plan.teacher_weight else None
     stream = Stream(args.data, plan.tokenizer, plan.kinds, args.seed + first)
     loss_of = torch.compile(make_loss(model, teacher, plan), dynamic=False)
@@ -94,7 +100,7 @@ def main():
     for step in range(first, steps):
         long = step >= plan.long_from * steps
         batch = stream.batch(plan.rows // 2, plan.length * 2) if long else stream.batch(plan.rows, plan.length)
-        exit = torch.tensor(ROTATION[step % len(ROTATION)] if plan.exit_weight else 0)
+        exit = torch.tensor([ROTATION[step % len(ROTATION)] if plan.exit_weight else 0])
         loss, total = loss_of(batch, exit)
         total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -145,7 +151,7 @@ def make_loss(model, teacher, plan):
         own = total = F.cross_entropy(logits, y.flatten())
         if plan.exit_weight:
             with torch.autocast("cpu", torch.bfloat16):  # every second row is enough, and cheaper
-                early = model.head(torch.stack(states)[exit, ::2])
+                early = model.head(torch.stack(states).index_select(0, exit)[0, ::2])
             total = total + plan.exit_weight * F.cross_entropy(early.float().flatten(0, 1), y[::2].flatten())
         if teacher is not None:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
