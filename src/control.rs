@@ -20,6 +20,11 @@
 //! in a text, as far as the curve tells what rounds cost; probes are paid from it too, at intervals that double for as
 //! long as they fail, and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
 //!
+//! **What need not be lost.** Where nothing was drawn, the text is what the target says whether a guess is scored or not:
+//! guesses that were cut from the tree are compared with what came instead, and a drafter that costs next to nothing is
+//! asked even where nothing may be bet. Only one that may well pay is scored for its own sake, and the first two to
+//! learn T(2).
+//!
 //! **Heads and draft models** are asked only where that should pay: the first by what their guesses claimed before of what
 //! the tree leaves open ([`crate::promise`]), the others by how often their likeliest guess was right.
 //!
@@ -28,10 +33,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foretoken_drafter::{NodeId, Pace, Shape, TokenTree};
+use foretoken_drafter::{NodeId, Pace, Shape, Token, TokenTree};
 use serde::{Deserialize, Serialize};
 
-use crate::cost::{CostCurve, DraftCosts};
+use crate::cost::{CostCurve, DraftCost, DraftCosts};
 use crate::promise::Promise;
 use crate::stats::{Prediction, Round};
 use crate::survival::{Calibration, Survival};
@@ -65,7 +70,7 @@ pub struct Control {
     missed: usize,
     /// Whether it has not read this text's prompt.
     is_unread: bool,
-    /// Rounds since a guess was last verified, and how many to let pass before the next probe.
+    /// Rounds since it was last seen whether a guess was right, and how many to let pass before the next probe.
     unverified: u32,
     patience: u32,
     /// How long the drafter stays off the next time.
@@ -81,6 +86,8 @@ pub struct Control {
     threads: Option<Threads>,
     /// The context from which on the time of a plain step is watched.
     watched_from: Option<usize>,
+    /// Whether the text comes from dice and not from the target, so that it says nothing of guesses that were not scored.
+    is_synthetic: bool,
 }
 
 /// What to do in a round.
@@ -108,6 +115,10 @@ struct Planned {
     context: usize,
     schedule: Option<Arc<Schedule>>,
     is_probe: bool,
+    /// The tree before it was cut, if the text will tell which of its guesses were right.
+    whole: Option<TokenTree>,
+    /// What scoring one guess was expected to bring where none was worth it, but what guesses are worth is to be seen.
+    on_paper: Option<Prediction>,
     prediction: Prediction,
     /// The drafter's part of the predicted seconds.
     draft_seconds: f64,
@@ -155,6 +166,12 @@ impl Control {
     /// What was learned of the drafter, to be stored.
     pub fn habits(&self) -> Habits {
         Habits { draft: self.draft.clone(), survival: self.survival.clone(), promise: self.promise.clone() }
+    }
+
+    /// Texts come from dice, not from the target.
+    #[cfg(feature = "llama")] // the benchmark is part of the program
+    pub(crate) fn set_synthetic(&mut self, is_synthetic: bool) {
+        self.is_synthetic = is_synthetic;
     }
 
     /// Choose the number of threads too.
@@ -267,7 +284,8 @@ impl Control {
             Some(schedule) => Plan::Draft(schedule.clone()),
             None => Plan::Plain,
         };
-        self.round = Some(Planned { context, schedule, is_probe, prediction, draft_seconds: 0.0 });
+        self.round =
+            Some(Planned { context, schedule, is_probe, whole: None, on_paper: None, prediction, draft_seconds: 0.0 });
         plan
     }
 
@@ -279,11 +297,19 @@ impl Control {
         let draft = schedule.drafted(&tree);
         self.promise.learn(&tree);
         let mut n = schedule.best(&order, draft).nodes;
+        let expected = |n: usize| Prediction { tokens: 1.0 + order.sum(n), seconds: draft + schedule.seconds(n) };
         if n == 0 && round.is_probe && !order.nodes.is_empty() && schedule.affords(draft, 1) {
-            n = 1;
+            let may_pay = order.survivals[0] * HOPEFUL >= (schedule.seconds(1) - schedule.plain) / schedule.plain;
+            match may_pay || self.is_synthetic || self.curve.measured(round.context, 2) < SURE {
+                true => n = 1,
+                false => round.on_paper = Some(expected(1)),
+            }
+        }
+        if n < order.nodes.len() && !tree.has_draws() && !self.is_synthetic {
+            round.whole = Some(tree.snapshot());
         }
         round.draft_seconds = draft;
-        round.prediction = Prediction { tokens: 1.0 + order.sum(n), seconds: draft + schedule.seconds(n) };
+        round.prediction = expected(n);
         tree.pruned(&order.nodes[n..])
     }
 
@@ -317,11 +343,16 @@ impl Control {
         self.is_unread &= tree.passes() == 0;
         count(&mut self.choices, nodes - 1);
 
-        match tree.is_empty() {
+        let followed = planned.whole.as_ref().map(|whole| followed(whole, &round.tokens));
+        let (seen, right) = match (&planned.whole, &followed) {
+            (Some(whole), Some(followed)) => (whole, &followed[..]),
+            _ => (tree, accepted),
+        };
+        match seen.is_empty() {
             true => self.survival.pass(),
-            false => self.survival.learn(tree, accepted),
+            false => self.survival.learn(seen, right, round.tokens.len(), tree),
         }
-        self.be_patient(tree, accepted, &planned);
+        self.be_patient(seen, right, &planned);
         let Some(plain) = self.curve.seconds(planned.context, 1).map(|t| t.seconds) else { return };
         // By the curve's times, not the clock's: an outage is nobody's loss. A single measurement may have been one.
         let scoring = self.curve.seconds(planned.context, nodes).map_or(plain, |t| t.seconds);
@@ -330,9 +361,12 @@ impl Control {
         let cost = (scoring + planned.draft_seconds) / plain;
         self.account.book(round.tokens.len() as f64, cost);
         self.speed = (self.speed * SPEED_STEPS + round.tokens.len() as f64) / (SPEED_STEPS + cost);
-        if called {
-            let tokens = (planned.prediction.tokens + round.tokens.len() as f64) / 2.0;
-            self.judge_calls((tokens - cost).clamp(-1.0, 1.0));
+        if planned.schedule.is_some_and(|schedule| !schedule.is_off) {
+            let (expected, tokens, cost) = match planned.on_paper {
+                Some(paper) => (paper.tokens, 1 + right.len().min(1), paper.seconds / plain),
+                None => (planned.prediction.tokens, round.tokens.len(), cost),
+            };
+            self.judge_calls(((expected + tokens as f64) / 2.0 - cost).clamp(-1.0, 1.0));
             let was_wasted = tree.is_empty() && tree.passes() > 0;
             self.wasted = if was_wasted { self.wasted + 1 } else { 0 };
             if self.wasted >= WASTED && matches!(self.mode, Mode::On { .. }) {
@@ -370,7 +404,7 @@ impl Control {
         }
     }
 
-    /// Whether to draft, how far, and whether to see a guess verified even if none seems to pay.
+    /// Whether to draft, how far, and whether to ask for a guess even if none seems to pay.
     fn schedule(&mut self, context: usize, shape: Shape) -> Option<(Schedule, bool)> {
         if shape.max_nodes == 0 || shape.depth == 0 {
             return None;
@@ -385,8 +419,14 @@ impl Control {
         let is_cheap = draft <= CHEAP * schedule.plain && schedule.draft.measured() > 0;
         // Its model may have been idle for too long to be asked; then its other parts still are.
         let least = if self.guesses_without || self.is_unread { schedule.draft_seconds(0) } else { draft };
-        if self.is_time_for_a_plain_round() || !schedule.affords(least, 1) {
+        if self.is_time_for_a_plain_round() {
             return None;
+        }
+        if !schedule.affords(least, 1) {
+            let guesses = self.guesses_without || !schedule.draft.has_passes();
+            let is_free = schedule.draft_seconds(0) <= CHEAP * schedule.plain && schedule.draft.measured() > 0;
+            let is_seen = guesses && is_free && !self.is_synthetic;
+            return is_seen.then_some((Schedule { is_off: true, ..schedule }, is_probe));
         }
         match &mut self.mode {
             _ if is_cheap => {}
@@ -412,7 +452,7 @@ impl Control {
             plain,
             rate: self.speed.max(1.0) / plain,
             least: if is_probe { 0.0 } else { (least * LEAST).max(0.002) as f32 },
-            stake: (self.account.balance() + self.overdraft()) * plain,
+            stake: (self.account.balance() + self.overdraft() - self.reserve(&draft)) * plain,
             hopeful: times.iter().map(|t| t.seconds * (1.0 - t.error.min(HOPE))).collect(),
             times: times.iter().map(|t| t.seconds).collect(),
             cautious: times.iter().map(|t| t.seconds * (1.0 + t.error)).collect(),
@@ -431,6 +471,17 @@ impl Control {
         match self.mode {
             Mode::On { worth, weight } if weight >= OVERDRAFT_CALLS && worth > HYSTERESIS * weight => OVERDRAFT,
             _ => 0.0,
+        }
+    }
+
+    /// Guesses that cost nothing to make are judged by the text, without being scored: they need no credit to prove
+    /// themselves before they have won something. Draft models do, whose every guess costs a pass.
+    fn reserve(&self, draft: &DraftCost) -> f64 {
+        let is_free = !draft.has_passes() && !self.is_synthetic && !self.account.has_won();
+        if is_free {
+            RESERVE
+        } else {
+            0.0
         }
     }
 
@@ -461,15 +512,15 @@ impl Control {
         self.since_plain = 0;
     }
 
-    /// When to have the next guess verified for its own sake.
-    fn be_patient(&mut self, tree: &TokenTree, accepted: &[NodeId], planned: &Planned) {
-        if tree.is_empty() {
+    /// When to ask for the next guess for its own sake.
+    fn be_patient(&mut self, seen: &TokenTree, right: &[NodeId], planned: &Planned) {
+        if seen.is_empty() {
             self.unverified = self.unverified.saturating_add(1);
             return;
         }
         self.unverified = 0;
         let paid = planned.prediction.tokens > 1.0 && !planned.is_probe;
-        self.patience = match (paid, accepted.is_empty()) {
+        self.patience = match (paid, right.is_empty()) {
             (true, _) => PATIENCE,
             // If it pays now, the next round knows.
             (false, false) => self.patience,
@@ -509,6 +560,16 @@ impl Default for Mode {
     }
 }
 
+/// The nodes of `tree` that a text follows.
+fn followed(tree: &TokenTree, text: &[Token]) -> Vec<NodeId> {
+    let mut at = NodeId::ROOT;
+    let child = |&token: &Token| {
+        at = tree.child(at, token)?;
+        Some(at)
+    };
+    text.iter().map_while(child).collect()
+}
+
 fn count(counts: &mut Vec<usize>, at: usize) {
     counts.resize(counts.len().max(at + 1), 0);
     counts[at] += 1;
@@ -518,9 +579,17 @@ fn count(counts: &mut Vec<usize>, at: usize) {
 const OVERDRAFT: f64 = 2.5;
 const OVERDRAFT_CALLS: f64 = 3.0;
 
-/// Rounds without a verified guess before one is verified for its own sake, at first and at most.
+/// What is kept back from guesses that have yet to win, in plain steps.
+const RESERVE: f64 = 1.0;
+
+/// Rounds without a guess before even the weakest is welcome, at first and at most, and measurements of T(2) from which
+/// on none is scored for its own sake.
 const PATIENCE: u32 = 8;
 const PATIENCE_AT_MOST: u32 = 64;
+const SURE: usize = 2;
+
+/// Such a guess is scored all the same if it would pay were it so many times as likely.
+const HOPEFUL: f64 = 2.0;
 const REST_AT_MOST: u32 = 32;
 
 /// The same for measuring T(1) where every round drafts.

@@ -389,6 +389,9 @@ impl Engine {
     /// target's law.
     #[cfg(feature = "llama")] // the benchmark is part of the program
     pub(crate) fn set_verifier(&mut self, verifier: Option<Verifier>) {
+        if let Some(control) = &mut self.control {
+            control.set_synthetic(verifier.is_some());
+        }
         self.verifier = verifier.unwrap_or_else(|| Box::new(verify));
     }
 

@@ -1,6 +1,7 @@
 //! How likely is a guess to be accepted, really? From what drafters believe of their guesses to what comes of them.
 //!
-//! Only nodes whose parent was accepted are evidence: of the others nobody knows. For each part of a drafter, and apart
+//! Only nodes whose parent was accepted are evidence: of the others nobody knows. Whether they were scored does not
+//! matter where nothing was drawn, for then the text is what the target says anyway. For each part of a drafter, and apart
 //! for fixed and drawn nodes, the estimate is made in steps, each correcting the one before, each shrunk towards it
 //! while there is little evidence, in logits:
 //!
@@ -61,6 +62,7 @@ struct Bin {
 struct Recent {
     guess: Guess,
     accepted: bool,
+    weight: f64,
     round: u64,
 }
 
@@ -103,19 +105,25 @@ impl Survival {
         (ratio.accepted + TYPICAL * TYPICAL_TRIALS) / (ratio.n + TYPICAL_TRIALS)
     }
 
-    /// `tree` was verified and `accepted` are its accepted nodes.
-    pub fn learn(&mut self, tree: &TokenTree, accepted: &[NodeId]) {
+    /// `accepted` are the nodes of `tree` that the text followed, of which `tokens` more are known: where it is no longer
+    /// than the path, nobody knows what comes of the last node's children. `scored` is what was left of the tree when it
+    /// was scored.
+    pub fn learn(&mut self, tree: &TokenTree, accepted: &[NodeId], tokens: usize, scored: &TokenTree) {
         self.round += 1;
-        for depth in 0..=accepted.len() {
+        let mut scored_parent = Some(NodeId::ROOT);
+        for depth in 0..tokens.min(accepted.len() + 1) {
             let parent = depth.checked_sub(1).map_or(NodeId::ROOT, |i| accepted[i]);
             let next = accepted.get(depth).copied();
             let mut best: Option<NodeId> = None;
             for child in tree.children(parent) {
-                self.learn_guess(guess(tree, child), next == Some(child));
+                let was_scored = scored_parent.is_some_and(|up| scored.child(up, tree.token(child)).is_some());
+                let weight = if was_scored { 1.0 } else { UNSCORED };
+                self.learn_guess(guess(tree, child), next == Some(child), weight);
                 if best.is_none_or(|best| tree.survival(child) > tree.survival(best)) {
                     best = Some(child);
                 }
             }
+            scored_parent = scored_parent.zip(next).and_then(|(up, next)| scored.child(up, tree.token(next)));
             if let Some(best) = best.filter(|_| tree.passes() > 0) {
                 self.typical[depth_class(depth + 1)].learn(next == Some(best));
             }
@@ -163,18 +171,18 @@ impl Survival {
         }
     }
 
-    fn learn_guess(&mut self, guess: Guess, accepted: bool) {
+    fn learn_guess(&mut self, guess: Guess, accepted: bool, weight: f64) {
         self.score.count(f64::from(self.acceptance(guess)), f64::from(guess.belief), accepted);
         let index = guess.part.min(MOST_PARTS - 1);
         if index >= self.parts.len() {
             self.parts.resize_with(index + 1, Part::default);
         }
         let part = &mut self.parts[index];
-        part.kinds[usize::from(guess.drawn)].learn(guess, accepted);
+        part.kinds[usize::from(guess.drawn)].learn(guess, accepted, weight);
         if part.recent.len() >= RECENT {
             part.recent.pop_front();
         }
-        part.recent.push_back(Recent { guess, accepted, round: self.round });
+        part.recent.push_back(Recent { guess, accepted, weight, round: self.round });
     }
 }
 
@@ -192,7 +200,7 @@ impl Part {
 
     /// The most probable shift given the recent guesses and a standard normal prior, by Newton's method.
     fn fit_shift(&mut self, now: u64) {
-        let weight = |r: &Recent| 0.5f64.powf(now.saturating_sub(r.round) as f64 / RECENT_ROUNDS);
+        let weight = |r: &Recent| r.weight * 0.5f64.powf(now.saturating_sub(r.round) as f64 / RECENT_ROUNDS);
         let recent: Vec<(f64, f64, f64)> =
             self.recent.iter().map(|r| (weight(r), self.slow(r.guess), f64::from(u8::from(r.accepted)))).collect();
         for _ in 0..3 {
@@ -225,14 +233,14 @@ impl Kind {
         self.on_the_line(x) + bin.correction(sigmoid(self.on_the_line(mean)), BIN_TRIALS)
     }
 
-    fn learn(&mut self, guess: Guess, accepted: bool) {
+    fn learn(&mut self, guess: Guess, accepted: bool, weight: f64) {
         let before = sigmoid(self.without_depth(guess));
         let y = f64::from(u8::from(accepted));
         for bin in self.bins.iter_mut().chain(&mut self.depths) {
-            bin.fade(MEMORY);
+            bin.fade(MEMORY.powf(weight));
         }
-        self.bins[bin_of(guess.belief)].add(y, logit(f64::from(guess.belief)));
-        self.depths[depth_class(guess.depth)].add(y, before);
+        self.bins[bin_of(guess.belief)].add(weight, y, logit(f64::from(guess.belief)));
+        self.depths[depth_class(guess.depth)].add(weight, y, before);
         self.fit_line();
     }
 
@@ -258,8 +266,8 @@ impl Kind {
 }
 
 impl Bin {
-    fn add(&mut self, y: f64, x: f64) {
-        (self.n, self.accepted, self.x) = (self.n + 1.0, self.accepted + y, self.x + x);
+    fn add(&mut self, weight: f64, y: f64, x: f64) {
+        (self.n, self.accepted, self.x) = (self.n + weight, self.accepted + weight * y, self.x + weight * x);
     }
 
     fn fade(&mut self, keep: f64) {
@@ -345,6 +353,9 @@ const SLOPE: f64 = 8.0;
 /// What stored evidence counts for.
 const STORED: f64 = 0.5;
 
+/// What a guess counts for that was not scored. Most are weak: they would drown what strong ones show.
+const UNSCORED: f64 = 0.25;
+
 /// Most guesses in the shift, and the rounds after which one counts half.
 const RECENT: usize = 48;
 const RECENT_ROUNDS: f64 = 32.0;
@@ -376,7 +387,7 @@ mod tests {
                 alive &= uniform() < truth(b, depth);
                 accepted.extend(alive.then_some(at));
             }
-            survival.learn(&tree, &accepted);
+            survival.learn(&tree, &accepted, 5, &tree);
         }
         survival
     }
@@ -432,7 +443,7 @@ mod tests {
         for _ in 0..6 {
             tree.begin(0, Shape { max_nodes: 1, depth: 1, width: 1 });
             tree.add(NodeId::ROOT, 1, 0.8);
-            survival.learn(&tree, &[]);
+            survival.learn(&tree, &[], 1, &tree);
         }
         assert!(of(&survival, 0.8, 1) < 0.75, "{}", of(&survival, 0.8, 1));
         survival.start();
@@ -458,7 +469,20 @@ mod tests {
         let a = tree.add(NodeId::ROOT, 1, 0.5).unwrap();
         tree.add(a, 2, 0.9).unwrap();
         let mut survival = Survival::default();
-        survival.learn(&tree, &[]);
+        survival.learn(&tree, &[], 1, &tree);
         assert_eq!(survival.calibration().guesses, 1);
+    }
+
+    #[test]
+    fn nothing_is_learned_beyond_the_end_of_the_text() {
+        let mut tree = TokenTree::new(10, Box::new(SeededDice::new(0, Stream::Draft)));
+        tree.begin(0, Shape { max_nodes: 4, depth: 4, width: 1 });
+        let a = tree.add(NodeId::ROOT, 1, 0.5).unwrap();
+        tree.add(a, 2, 0.9).unwrap();
+        let mut survival = Survival::default();
+        survival.learn(&tree, &[a], 1, &tree);
+        assert_eq!(survival.calibration().guesses, 1);
+        survival.learn(&tree, &[a], 2, &tree);
+        assert_eq!(survival.calibration().guesses, 3);
     }
 }

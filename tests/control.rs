@@ -157,10 +157,18 @@ impl World {
                 drafter.grow(&mut tree, made, &mut chance, &mut truth);
             }
             let passes = tree.passes();
+            let way: Vec<Token> = walk(&tree, &truth, &mut chance).into_iter().map(|node| tree.token(node)).collect();
             if let Some(control) = &mut control {
                 tree = control.trim(tree);
             }
-            let accepted = walk(&tree, &truth, &mut chance);
+            let mut at = NodeId::ROOT;
+            let scored = |&token: &Token| {
+                at = tree.child(at, token)?;
+                Some(at)
+            };
+            let accepted: Vec<NodeId> = way.iter().map_while(scored).collect();
+            // What follows is the next token of the way, whether its guess was scored or not; 0 is no guess.
+            let text: Vec<Token> = way.iter().copied().chain([0]).take(accepted.len() + 1).collect();
             let slow = STEP * (self.slow)(now) * (self.crowd)(now, self.threads.0.load(Relaxed));
             let called = f64::from(u8::from(drafts && shape.max_nodes > 0));
             let late = if passes > 0 { std::mem::take(&mut missed) as f64 } else { 0.0 };
@@ -173,7 +181,7 @@ impl World {
                 missed += accepted.len() + 1;
             }
             let round = Round {
-                tokens: vec![0; accepted.len() + 1],
+                tokens: text,
                 drafted: tree.len() - 1,
                 depth: tree.ids().map(|n| tree.depth(n)).max().unwrap_or(0),
                 accepted: accepted.len(),
@@ -324,7 +332,7 @@ fn geometric_mean(values: &[f64]) -> f64 {
     (values.iter().map(|v| v.ln()).sum::<f64>() / values.len() as f64).exp()
 }
 
-const SEEDS: std::ops::Range<u64> = 0..4;
+const SEEDS: std::ops::Range<u64> = 0..32;
 
 type Guess = fn(usize, usize, f64) -> (f64, f64);
 
@@ -351,7 +359,9 @@ fn guessing_at_random_costs_less_than_two_percent() {
             for tokens in [256, 1024] {
                 let drafter = Drafter { guess: random(), ..base };
                 let (auto, _, _) = cell(curve, &drafter, tokens);
-                assert!(auto >= 0.983, "{name}, {tokens} tokens, passes cost {}: {auto:.3}", drafter.pass);
+                // A draft model's guesses must be paid for before they can be judged.
+                let least = if drafter.pass == 0.0 { 0.985 } else { 0.98 };
+                assert!(auto >= least, "{name}, {tokens} tokens, passes cost {}: {auto:.3}", drafter.pass);
             }
         }
     }
@@ -464,7 +474,7 @@ fn when_another_program_starts_its_cost_is_followed() {
         let world = World { slow: |now| if now > 15.0 { 3.0 } else { 1.0 }, ..World::new(F16, 1024, seed) };
         world.controlled(&drafter) / world.fixed(&drafter, 5)
     };
-    let share = geometric_mean(&SEEDS.map(share).collect::<Vec<_>>());
+    let share = geometric_mean(&(0..128).map(share).collect::<Vec<_>>());
     assert!(share >= 0.93, "{share:.3}");
     // From a machine where speculation pays to one where it does not: within a hundred tokens it ends.
     let drafter = Drafter { guess: |_, _, _| (0.7, 0.7), ..FREE };
@@ -711,8 +721,8 @@ fn an_unlucky_start_is_not_the_end() {
         let world = World::new(F16, 1024, seed);
         world.plain() / world.run(&drafter, wide(&drafter), Some(&mut world.seeded())).0
     };
-    let speeds: Vec<f64> = (0..96).map(speed).collect();
+    let speeds: Vec<f64> = (0..480).map(speed).collect();
     let lost = speeds.iter().filter(|&&speed| speed < 1.1).count();
     println!("{lost} of {} never found out: mean {:.3}", speeds.len(), geometric_mean(&speeds));
-    assert!(lost <= 3, "{lost} of {}", speeds.len());
+    assert!(lost * 32 <= speeds.len(), "{lost} of {}", speeds.len());
 }

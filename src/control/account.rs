@@ -6,11 +6,12 @@ pub struct Account {
     balance: f64,
     /// All that was won in this text, less all that was lost.
     won: f64,
+    has_won: bool,
 }
 
 impl Default for Account {
     fn default() -> Account {
-        Account { balance: ENDOWMENT, won: 0.0 }
+        Account { balance: ENDOWMENT, won: 0.0, has_won: false }
     }
 }
 
@@ -18,7 +19,7 @@ impl Account {
     /// Another text begins, which has won nothing yet: what others won is not lost in it, and what they lost does not
     /// keep it from trying.
     pub fn start(&mut self) {
-        (self.balance, self.won) = (self.balance.clamp(REFILL, ENDOWMENT), 0.0);
+        *self = Account { balance: self.balance.clamp(REFILL, ENDOWMENT), ..Account::default() };
     }
 
     /// What may be lost now.
@@ -26,9 +27,15 @@ impl Account {
         self.balance
     }
 
+    /// Whether at some time more was won in this text than lost.
+    pub fn has_won(&self) -> bool {
+        self.has_won
+    }
+
     /// A round gave so many tokens and cost so many plain steps.
     pub fn book(&mut self, tokens: f64, cost: f64) {
         self.won += tokens - cost;
+        self.has_won |= self.won > 0.0;
         let most = MOST_AT_STAKE + self.won.max(0.0) * WINNINGS;
         self.balance = (self.balance + ALLOWANCE * cost + tokens - cost).clamp(-ENDOWMENT, most);
     }

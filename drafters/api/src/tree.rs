@@ -446,6 +446,20 @@ impl TokenTree {
         self
     }
 
+    /// A copy that refuses to grow: for looking back at it once this one was cut.
+    pub fn snapshot(&self) -> TokenTree {
+        let shape = Shape { max_nodes: self.nodes.len() - 1, ..self.shape };
+        TokenTree {
+            nodes: self.nodes.clone(),
+            draws: self.draws.clone(),
+            evaluations: self.evaluations.clone(),
+            shape,
+            dice: None,
+            pace: None,
+            ..*self
+        }
+    }
+
     /// Number of nodes, the root included.
     pub fn len(&self) -> usize {
         self.nodes.len()
