@@ -92,7 +92,7 @@ impl Arguments {
     fn execute(&self) -> Result<()> {
         match self.child.as_deref() {
             Some("bare") => return print_memory(Bare::load(self)?.run(self.tokens).map(drop)),
-            Some("engine") => return print_memory(Plain::load(self, 1)?.run(self.tokens).map(drop)),
+            Some("engine") => return print_memory(Plain::load(self)?.run(self.tokens).map(drop)),
             _ => {}
         }
         let speed = self.speed()?;
@@ -123,7 +123,7 @@ impl Arguments {
 
     /// Engine and bare loop in turns, the first of each pair alternating; the engine's speed over the loop's.
     fn speed(&self) -> Result<Spread> {
-        let (mut engine, mut bare) = (Plain::load(self, 1)?, Bare::load(self)?);
+        let (mut engine, mut bare) = (Plain::load(self)?, Bare::load(self)?);
         let (texts, mut ratios) = ((engine.run(self.tokens)?.1, bare.run(self.tokens)?.1), Vec::new());
         if texts.0 != texts.1 {
             eprintln!("warning: engine and bare loop decode different texts; a near-tie, or one of them is wrong");
@@ -139,12 +139,12 @@ impl Arguments {
 
     /// Decoding with a draft model, less the time in llama.cpp's calls on either model: in a fixed shape, then with control.
     fn outside(&self, draft: &Path) -> Result<[Outside; 2]> {
-        let mut engine = Plain::load(self, TREE.max_nodes)?;
+        let mut engine = Plain::load(self)?;
         let model = Model::load(draft, &LoadOptions::default()).map_err(|e| e.to_string())?;
         if let Some(difference) = engine.model.vocabulary_difference(&model) {
             return Err(format!("{} has another vocabulary than the target: {difference}", name(draft)));
         }
-        let scorer = Scorer::new(Context::new(model, &self.options(TREE.max_nodes)).map_err(|e| e.to_string())?);
+        let scorer = Scorer::new(Context::new(model, &self.options()).map_err(|e| e.to_string())?);
         let drafter: Box<dyn Drafter> = Box::new(ModelDrafter::new(Box::new(scorer)));
         engine.engine.set_drafter(Some(drafter));
         engine.engine.set_shape(TREE);
@@ -197,10 +197,16 @@ impl Arguments {
         (self.tokens + 256).next_multiple_of(256).max(1024)
     }
 
-    /// As `foretoken run` sets it up for trees of 16 nodes: a leaf if they are chains, else as many as nodes.
-    fn options(&self, max_leaves: usize) -> ContextOptions {
+    /// As `foretoken run` sets it up, for 16 nodes.
+    fn options(&self) -> ContextOptions {
         let (n_ctx, threads) = (self.context(), self.threads);
-        ContextOptions { n_ctx, max_nodes: TREE.max_nodes, max_leaves, threads, ..ContextOptions::default() }
+        ContextOptions {
+            n_ctx,
+            max_nodes: TREE.max_nodes,
+            max_leaves: TREE.max_nodes,
+            threads,
+            ..ContextOptions::default()
+        }
     }
 }
 
@@ -263,9 +269,9 @@ struct Plain {
 }
 
 impl Plain {
-    fn load(arguments: &Arguments, max_leaves: usize) -> Result<Plain> {
+    fn load(arguments: &Arguments) -> Result<Plain> {
         let model = Model::load(&arguments.target, &LoadOptions::default()).map_err(|e| e.to_string())?;
-        let context = Context::new(model.clone(), &arguments.options(max_leaves)).map_err(|e| e.to_string())?;
+        let context = Context::new(model.clone(), &arguments.options()).map_err(|e| e.to_string())?;
         let shape = Shape { max_nodes: 0, depth: 0, width: 1 };
         let engine = Engine::new(Box::new(Scorer::new(context)), None, Sampling::GREEDY, shape, 0);
         let prompt = model.tokenise(PROMPT, true).map_err(|e| e.to_string())?;

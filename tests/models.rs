@@ -245,6 +245,7 @@ fn greedy_with_graded_drafts() {
         let what = format!("{} {layers:?}", precision.name());
         let draft = derived(folder.path(), "target.gguf", precision, layers);
         same_greedy_text(&what, TREE, model(&draft));
+        same_greedy_text(&what, CHAIN, model(&draft));
     }
 }
 
