@@ -299,6 +299,12 @@ impl Context {
         }
     }
 
+    /// Wait until what was decoded is computed: a GPU still works when [`Context::decode`] returns.
+    pub fn finish(&self) {
+        // SAFETY: the context is alive.
+        timed(|| unsafe { sys::llama_synchronize(self.ptr.as_ptr()) });
+    }
+
     /// The logits of the `i`-th token of the last batch; `None` if they were not asked for.
     pub fn logits(&self, i: usize) -> Option<&[f32]> {
         let i = i32::try_from(i).ok()?;

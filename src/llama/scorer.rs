@@ -147,6 +147,8 @@ impl LanguageModel for Scorer {
         let slack = if new.is_empty() || self.hidden { 0 } else { CATCH_UP };
         self.keep(before, root, slack).map_err(DraftError::failed)?;
         if new.is_empty() {
+            // No logits are read, which would wait: what a prompt took to read would count as the first round's.
+            self.context.finish();
             return Ok(Scores::new(Vec::new()));
         }
         self.context.set_hidden(self.hidden);
