@@ -146,7 +146,7 @@ impl Run {
         }
         let generation = self.stream(&mut engine, host.model().as_ref(), &prompt)?;
         if let Some(control) = engine.control() {
-            learnt::store_machine(&host, &Machine::of(&host, control));
+            learnt::store_machine(&host, host.context_options().threads, &Machine::of(&host, control));
             learnt::store_habits(&host, &setup, control);
         }
         if self.json {

@@ -171,7 +171,7 @@ impl Tune {
         }
         let step = first.first().map(Duration::as_secs_f64);
         let learnt = Machine { curve: control.curve().clone(), on: threads, threads: Some(threads), step };
-        learnt::store_machine(&host, &learnt);
+        learnt::store_machine(&host, threads, &learnt);
         Ok((threads, first))
     }
 

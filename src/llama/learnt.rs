@@ -1,6 +1,6 @@
 //! What control learnt, kept for the next run in small files in the cache folder: of the machine, one per target,
-//! number of threads, KV type, place of the weights and build; and of a drafter that drafts for this target, how right
-//! it tends to be and what it costs, one per settings and files of it, number of threads, and whether sampling is
+//! number of threads, KV type, place of the weights, build and devices; and of a drafter that drafts for this target, how
+//! right it tends to be and what it costs, one for each of these, settings and files of it, and whether sampling is
 //! greedy. Neither holds a word of any text. It is a beginning, not a truth: control goes on learning from every round.
 
 use std::io::Write;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::derive::{cache_folder, content};
 use super::host::LlamaHost;
+use super::model::devices;
 use super::version;
 use crate::config::Setup;
 use crate::control::{Control, Habits};
@@ -33,7 +34,7 @@ pub struct Machine {
 
 /// What was last learnt of the host's target; `None` if nothing was, or nothing that can be read.
 pub fn machine(host: &LlamaHost<'_>) -> Option<Machine> {
-    read(&machine_file(host)?)
+    read(&machine_file(host, host.context_options().threads)?)
 }
 
 /// What was last learnt of the drafter of `setup`, likewise.
@@ -54,9 +55,10 @@ impl Machine {
     }
 }
 
-/// Keep what was learnt of the machine for the next run. That it cannot be kept is no reason to fail.
-pub fn store_machine(host: &LlamaHost<'_>, learnt: &Machine) {
-    let _ = machine_file(host).and_then(|path| write(&path, learnt));
+/// Keep what was learnt of the machine for the next run with `threads`, those that it begins with or was told. That it
+/// cannot be kept is no reason to fail.
+pub fn store_machine(host: &LlamaHost<'_>, threads: usize, learnt: &Machine) {
+    let _ = machine_file(host, threads).and_then(|path| write(&path, learnt));
 }
 
 /// Keep what `control` learnt of the drafter of `setup`, likewise.
@@ -76,19 +78,25 @@ fn write(path: &Path, value: &impl Serialize) -> Option<()> {
     file.persist(path).ok().map(drop)
 }
 
-fn machine_file(host: &LlamaHost<'_>) -> Option<PathBuf> {
+fn machine_file(host: &LlamaHost<'_>, threads: usize) -> Option<PathBuf> {
+    Some(folder().join(format!("{}-{threads}-threads-{:016x}.json", target(host)?, place(host))))
+}
+
+/// What times depend on besides the target and the number of threads: a draft's seconds on a GPU say nothing about those
+/// on a CPU.
+fn place(host: &LlamaHost<'_>) -> u64 {
     let (options, load) = (host.context_options(), host.load_options());
     let (llama_cpp, features) = version();
-    let build = hash(&format!(
-        "{} {llama_cpp} {features} {:?} {:?} {:?} {:?} {}",
+    hash(&format!(
+        "{} {llama_cpp} {features} {:?} {:?} {:?} {:?} {} {:?}",
         env!("CARGO_PKG_VERSION"),
         options.type_k,
         options.flash_attention,
         load.gpu_layers,
         load.device,
         load.repack,
-    ));
-    Some(folder().join(format!("{}-{}-threads-{build:016x}.json", target(host)?, options.threads)))
+        devices(),
+    ))
 }
 
 fn habits_file(host: &LlamaHost<'_>, setup: &Setup) -> Option<PathBuf> {
@@ -104,13 +112,14 @@ fn habits_file(host: &LlamaHost<'_>, setup: &Setup) -> Option<PathBuf> {
     files.extend(named_files(&toml::Value::Table(settings), &base));
     let files: Vec<Option<u64>> = files.iter().map(|file| content(file).ok()).collect();
     let drafter = hash(&format!(
-        "{} {} {} {} {} {} {files:?}",
+        "{} {} {} {} {} {} {:x} {files:?}",
         env!("CARGO_PKG_VERSION"),
         base.display(),
         setup.drafter.kind,
         setup.drafter.settings,
         setup.sampling.is_greedy(),
         host.context_options().threads,
+        place(host),
     ));
     Some(folder().join(format!("{}-{}-{drafter:016x}.json", target(host)?, setup.drafter.kind)))
 }

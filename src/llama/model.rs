@@ -1,7 +1,7 @@
 //! A loaded GGUF model: weights and vocabulary, shared by every context made from it.
 
 use std::collections::HashSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -216,7 +216,7 @@ impl Model {
             return Vec::new();
         }
         // SAFETY: the token is in range (others would abort), and the string lives as long as the model.
-        unsafe { std::ffi::CStr::from_ptr(sys::llama_vocab_get_text(self.vocab(), token as i32)) }.to_bytes().to_vec()
+        unsafe { CStr::from_ptr(sys::llama_vocab_get_text(self.vocab(), token as i32)) }.to_bytes().to_vec()
     }
 
     /// Whether tokenising puts the beginning-of-text token first.
@@ -310,14 +310,15 @@ impl Vocabulary for Model {
     }
 }
 
-/// Names of the devices that this build can use.
-pub fn device_names() -> Vec<String> {
+/// The devices that this build can use: what llama.cpp calls each, and what it is.
+pub fn devices() -> Vec<(String, String)> {
     backend();
-    // SAFETY: indices below the count are valid, and names are static strings.
+    // SAFETY: indices below the count are valid, and what is said of a device lives as long as it, which is for ever.
     unsafe {
+        let text = |text: *const std::ffi::c_char| CStr::from_ptr(text).to_string_lossy().into_owned();
         (0..sys::ggml_backend_dev_count())
-            .map(|i| std::ffi::CStr::from_ptr(sys::ggml_backend_dev_name(sys::ggml_backend_dev_get(i))))
-            .map(|name| name.to_string_lossy().into_owned())
+            .map(|i| sys::ggml_backend_dev_get(i))
+            .map(|d| (text(sys::ggml_backend_dev_name(d)), text(sys::ggml_backend_dev_description(d))))
             .collect()
     }
 }
@@ -328,7 +329,7 @@ pub fn has_gpu() -> bool {
 }
 
 fn device(name: &str) -> Result<sys::ggml_backend_dev_t, LlamaError> {
-    let unknown = || LlamaError::UnknownDevice { name: name.to_owned(), known: device_names().join(", ") };
+    let unknown = || LlamaError::UnknownDevice { name: name.to_owned(), known: devices().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ") };
     let c_name = CString::new(name).map_err(|_| unknown())?;
     // SAFETY: the name is NUL-terminated; null means that there is none.
     let device = unsafe { sys::ggml_backend_dev_by_name(c_name.as_ptr()) };
