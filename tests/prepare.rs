@@ -108,7 +108,21 @@ fn tune_writes_a_configuration_with_its_evidence() {
     let tune =
         ["tune", "--target", "models/target.gguf", "--prompts", "benches/prompts/records.jsonl", "--out", &tuned];
     let output = succeeds(run(folder.path(), &[&tune[..], &["-n", "12", "--prompts-per-kind", "1"]].concat()));
-    assert!(errors(&output).contains("T(n) with"), "{}", errors(&output));
+    let said = errors(&output);
+    assert!(said.contains("T(n) with"), "{said}");
+    // What was measured is kept where a run that is told these threads, and one that is told none, begins.
+    let kept: Vec<(String, serde_json::Value)> = std::fs::read_dir(folder.path().join("cache/learnt"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .map(|file| (file.display().to_string(), serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()))
+        .collect();
+    let all = std::thread::available_parallelism().unwrap().get() as u64;
+    let on = kept[0].1["on"].as_u64().unwrap();
+    assert!(said.contains(&format!("T(n) with {on} threads")) && kept[0].1["threads"] == on, "{kept:?}");
+    assert!(kept.len() == if on == all { 1 } else { 2 } && kept.iter().all(|(_, curve)| *curve == kept[0].1), "{kept:?}");
+    for told in [on, all] {
+        assert!(kept.iter().any(|(name, _)| name.contains(&format!("-{told}-threads-"))), "{kept:?}");
+    }
     let text = std::fs::read_to_string(&tuned).unwrap();
     for said in ["# T(n)", "#   ngram: ", "#   model-draft: ", "#   auto-draft: ", "#   medusa-heads: ", "kind = "] {
         assert!(text.contains(said), "{said}: {text}");

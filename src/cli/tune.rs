@@ -67,8 +67,12 @@ impl Tune {
         self.check()?;
         let target = std::path::absolute(&self.target).unwrap_or_else(|_| self.target.clone());
         let bench = Bench::of(self.prompts.clone(), self.prompts_per_kind, self.max_tokens, self.temperature);
-        let (threads, curve) = self.measure(&target, &bench, registry)?;
-        let candidates = self.candidates(&target, registry)?;
+        let host = LlamaHost::load(&plain_setup(&target, self.temperature)?, registry)?;
+        bench.check_prompts(&host)?;
+        let (threads, curve) = self.measure(&host)?;
+        let candidates = self.candidates(&host);
+        // It is loaded again to be compared, and memory may hold it once only.
+        drop(host);
         let folder = tempfile::tempdir().map_err(|e| Failure::Running(e.to_string()))?;
         let mut configs = Vec::new();
         for candidate in &candidates {
@@ -136,16 +140,18 @@ impl Tune {
         Ok(gguf::publish(file, &self.out)?)
     }
 
-    /// The best number of threads, and T(n) with it; kept for later runs.
-    fn measure(&self, target: &Path, bench: &Bench, registry: &Registry) -> Result<(usize, Vec<Duration>), Failure> {
-        let host = LlamaHost::load(&plain_setup(target, default_threads(), self.temperature)?, registry)?;
-        bench.check_prompts(&host)?;
-        let text = self.text(&host)?;
+    /// The best number of threads, and T(n) with it; kept for later runs that are told this number, and for those that
+    /// are told none.
+    fn measure(&self, host: &LlamaHost<'_>) -> Result<(usize, Vec<Duration>), Failure> {
+        let text = self.text(host)?;
         let short = &text[..text.len().min(CONTEXTS[0])];
         let mut best: Option<(usize, Vec<Duration>)> = None;
-        for threads in thread_counts(default_threads()) {
+        let scorer = |threads: usize| {
             let options = ContextOptions { threads, max_leaves: 1, ..host.context_options().clone() };
-            let mut scorer = Scorer::new(Context::new(host.model().clone(), &options)?);
+            Context::new(host.model().clone(), &options).map(Scorer::new)
+        };
+        for threads in thread_counts(default_threads()) {
+            let mut scorer = scorer(threads)?;
             let curve = cost_curve(&mut scorer, short, 4, REPEATS)?;
             note(format!("{threads} threads: {}", times(&curve)));
             if best.as_ref().is_none_or(|(_, other)| curve.iter().sum::<Duration>() < other.iter().sum()) {
@@ -153,9 +159,7 @@ impl Tune {
             }
         }
         let (threads, _) = best.ok_or_else(|| Failure::Running("no number of threads was measured".to_owned()))?;
-        let host = LlamaHost::load(&plain_setup(target, threads, self.temperature)?, registry)?;
-        let options = ContextOptions { max_leaves: 1, ..host.context_options().clone() };
-        let mut scorer = Scorer::new(Context::new(host.model().clone(), &options)?);
+        let mut scorer = scorer(threads)?;
         let mut control = Control::new();
         let mut first = Vec::new();
         for context in CONTEXTS.into_iter().filter(|&n| n == CONTEXTS[0] || n <= text.len()) {
@@ -171,7 +175,9 @@ impl Tune {
         }
         let step = first.first().map(Duration::as_secs_f64);
         let learnt = Machine { curve: control.curve().clone(), on: threads, threads: Some(threads), step };
-        learnt::store_machine(&host, threads, &learnt);
+        for told in HashSet::from([threads, default_threads()]) {
+            learnt::store_machine(host, told, &learnt);
+        }
         Ok((threads, first))
     }
 
@@ -187,8 +193,7 @@ impl Tune {
         }
     }
 
-    fn candidates(&self, target: &Path, registry: &Registry) -> Result<Vec<Candidate>, Failure> {
-        let host = LlamaHost::load(&plain_setup(target, default_threads(), self.temperature)?, registry)?;
+    fn candidates(&self, host: &LlamaHost<'_>) -> Vec<Candidate> {
         let found = host.companions();
         let candidate = |name: String, drafter: String| Candidate { name, drafter };
         let mut all = vec![
@@ -228,7 +233,7 @@ impl Tune {
                 candidate.name = names.next().unwrap_or_default();
             }
         }
-        Ok(all)
+        all
     }
 
     /// What was found, as comments.
@@ -280,10 +285,9 @@ impl Candidate {
     }
 }
 
-fn plain_setup(target: &Path, threads: usize, temperature: f32) -> Result<Setup, Failure> {
+fn plain_setup(target: &Path, temperature: f32) -> Result<Setup, Failure> {
     let mut config = Config::default();
     config.set("target.model", target.to_string_lossy().into_owned().into())?;
-    config.set("target.threads", i64::try_from(threads).unwrap_or(1).into())?;
     config.set("sampling.temperature", f64::from(temperature).into())?;
     config.set("drafter.kind", "none".into())?;
     Ok(config.setup()?)
