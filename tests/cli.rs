@@ -605,7 +605,8 @@ fn command<S: AsRef<OsStr>>(folder: &Path, args: &[S]) -> Command {
     command
 }
 
-const GPU: bool = cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));
+/// llama.cpp has Metal on macOS unless it is told otherwise.
+const GPU: bool = cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan", target_os = "macos"));
 const CONFIG: &str = "[target]\nmodel = 'target.gguf'\nthreads = 1\n";
 const USUAL: [&str; 7] = ["run", "-c", "config.toml", "-p", "Once", "-n", "2"];
 

@@ -53,10 +53,7 @@ pub fn warnings_of(setup: &Setup, all: &[Setup]) -> Result<Vec<String>, LlamaErr
     let drafts_ask = all.iter().any(|setup| drafter(setup).is_ok_and(|table| wants_gpu(&table)));
     let asked = setup.target.gpu_layers.is_some_and(|n| n > 0) || drafts_ask;
     if asked && !model::has_gpu() {
-        warnings.push(
-            "gpu_layers is ignored: this build has no GPU backend; build with --features cuda, metal or vulkan"
-                .to_owned(),
-        );
+        warnings.push(format!("gpu_layers is ignored: {}", model::why_no_gpu()));
     }
     if setup.target.context.is_some_and(|n| n > trained) {
         warnings.push(format!("target.context is beyond the {trained} tokens that the model was trained for"));

@@ -87,11 +87,22 @@ pub fn backend() -> &'static LlamaBackend {
     BACKEND.get_or_init(|| {
         log::install();
         match LlamaBackend::init() {
-            Ok(backend) => backend,
+            Ok(backend) => {
+                // Devices are looked for now; the next call into llama.cpp forgets why one was not found.
+                let _ = SAID_AT_START.set(log::last_errors());
+                backend
+            }
             // It fails only if it was initialised before, which this cell rules out.
             Err(error) => unreachable!("llama.cpp backend: {error}"),
         }
     })
+}
+
+static SAID_AT_START: OnceLock<Option<String>> = OnceLock::new();
+
+/// The errors that llama.cpp logged when it looked for devices, on one line; `None` before [`backend`] too.
+fn said_at_start() -> Option<&'static str> {
+    SAID_AT_START.get()?.as_deref()
 }
 
 /// Pass llama.cpp's log through to stderr as well.

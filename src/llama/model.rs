@@ -10,7 +10,7 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_sys_2 as sys;
 
 use super::gguf::GgufFile;
-use super::{backend, log, LlamaError};
+use super::{backend, log, said_at_start, LlamaError};
 use crate::text::Vocabulary;
 
 /// How to load a model.
@@ -323,9 +323,32 @@ pub fn devices() -> Vec<(String, String)> {
     }
 }
 
-/// Whether this build has a GPU backend at all.
+/// Whether there is a GPU that this build can use.
 pub fn has_gpu() -> bool {
     backend().supports_gpu_offload()
+}
+
+/// Where there is none: why, and the way out.
+pub fn why_no_gpu() -> String {
+    let has = [
+        ("CUDA", cfg!(feature = "cuda")),
+        ("Vulkan", cfg!(feature = "vulkan")),
+        ("Metal", cfg!(any(feature = "metal", target_os = "macos"))),
+    ];
+    backend();
+    no_gpu(&has.into_iter().filter_map(|(name, is_built)| is_built.then_some(name)).collect::<Vec<_>>(), said_at_start())
+}
+
+fn no_gpu(backends: &[&str], said: Option<&str>) -> String {
+    if backends.is_empty() {
+        return "this build has no GPU backend; build with --features cuda, metal or vulkan".to_owned();
+    }
+    let said = said.map_or(String::new(), |said| format!(" ({said})"));
+    format!(
+        "this build has the {} backend, but it found no device{said}; check the GPU's driver, and that no variable of the \
+         environment hides the device",
+        backends.join(" and the ")
+    )
 }
 
 fn device(name: &str) -> Result<sys::ggml_backend_dev_t, LlamaError> {
@@ -337,4 +360,20 @@ fn device(name: &str) -> Result<sys::ggml_backend_dev_t, LlamaError> {
         return Err(unknown());
     }
     Ok(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_backend_and_a_missing_device_are_told_apart() {
+        assert!(no_gpu(&[], Some("other")).starts_with("this build has no GPU backend; build with"));
+        let found = no_gpu(&["Vulkan"], None);
+        assert!(found.starts_with("this build has the Vulkan backend, but it found no device; check"), "{found}");
+        let found = no_gpu(&["CUDA", "Vulkan"], Some("failed to initialize CUDA: no CUDA-capable device is detected"));
+        let expected = "the CUDA and the Vulkan backend, but it found no device (failed to initialize CUDA: no CUDA-capable \
+                        device is detected); check";
+        assert!(found.contains(expected), "{found}");
+    }
 }
