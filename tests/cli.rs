@@ -381,6 +381,8 @@ fn gpu_layers_without_a_gpu_backend_are_said_to_be_ignored() {
     }
     let run = run_with(Path::new("configs/none.toml"), &["--set", "target.gpu_layers=9", "-n", "2"]);
     assert!(run.succeeds().err.contains("gpu_layers is ignored: this build has no GPU backend"), "{run:?}");
+    let run = foretoken(repository(), &["check", "models/tiny.gguf", "--set", "target.gpu_layers=9"]);
+    assert!(run.succeeds().err.contains("gpu_layers is ignored: this build has no GPU backend"), "{run:?}");
 }
 
 #[test]

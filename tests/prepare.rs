@@ -119,7 +119,10 @@ fn tune_writes_a_configuration_with_its_evidence() {
     let all = std::thread::available_parallelism().unwrap().get() as u64;
     let on = kept[0].1["on"].as_u64().unwrap();
     assert!(said.contains(&format!("T(n) with {on} threads")) && kept[0].1["threads"] == on, "{kept:?}");
-    assert!(kept.len() == if on == all { 1 } else { 2 } && kept.iter().all(|(_, curve)| *curve == kept[0].1), "{kept:?}");
+    assert!(
+        kept.len() == if on == all { 1 } else { 2 } && kept.iter().all(|(_, curve)| *curve == kept[0].1),
+        "{kept:?}"
+    );
     for told in [on, all] {
         assert!(kept.iter().any(|(name, _)| name.contains(&format!("-{told}-threads-"))), "{kept:?}");
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::run::utf8;
-use super::Failure;
+use super::{warn, Failure};
 use crate::config::Config;
 use crate::llama::host::LlamaHost;
 use crate::llama::model::{LoadOptions, Model};
@@ -39,10 +39,13 @@ impl Check {
         let registry = Registry::builtin();
         let mut config = Config::default();
         config.set("target.model", self.target.to_string_lossy().into_owned().into())?;
+        config.set("drafter.kind", "none".into())?;
         for assignment in &self.set {
             config.set_typed(assignment)?;
         }
-        let host = LlamaHost::load(&config.setup()?, &registry)?;
+        let setup = config.setup()?;
+        warn(&setup)?;
+        let host = LlamaHost::load(&setup, &registry)?;
         let target = host.model();
 
         if let Some(path) = &self.draft {

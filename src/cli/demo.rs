@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use super::{note, Failure};
+use super::{warn, Failure};
 use crate::config::Config;
 use crate::generate::{generate, Limits};
-use crate::llama::host::{warnings, LlamaHost};
+use crate::llama::host::LlamaHost;
 use crate::registry::Registry;
 use crate::stats::Stats;
 
@@ -35,7 +35,7 @@ impl Demo {
             let name = format!("configs/{kind}.toml");
             let setup = Config::read(Path::new(&name))?.setup()?;
             if results.is_empty() {
-                warnings(&setup)?.iter().for_each(|warning| note(format!("warning: {warning}")));
+                warn(&setup)?;
             }
             let mut host = LlamaHost::load(&setup, registry)?;
             let prompt = host.model().tokenise(&self.prompt, true)?;

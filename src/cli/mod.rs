@@ -21,10 +21,11 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Setup};
 use crate::engine::EngineError;
 use crate::gguf::GgufError;
 use crate::heads::HeadsError;
+use crate::llama::host::warnings;
 use crate::llama::quantize::QuantizeError;
 use crate::llama::widen::WidenError;
 use crate::llama::LlamaError;
@@ -99,6 +100,12 @@ fn help_or_wrong_usage(error: &clap::Error) -> ExitCode {
     let what = what.join(" ");
     let tip = lines.find_map(|line| line.strip_prefix("tip: ")).map_or(String::new(), |tip| format!("; {tip}"));
     report(&format!("{}{tip}; see --help", what.trim_start_matches("error: ")), 1)
+}
+
+/// What the user should know before the models of `setup` are loaded.
+fn warn(setup: &Setup) -> Result<(), Failure> {
+    warnings(setup)?.iter().for_each(|warning| note(format!("warning: {warning}")));
+    Ok(())
 }
 
 /// A line on stderr. That nobody reads it, or that its disk is full, is no reason to fail.

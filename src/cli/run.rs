@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{note, Failure};
+use super::{note, warn, Failure};
 use crate::chat;
 use crate::config::{Config, Setup};
 use crate::engine::{Engine, Observer};
 use crate::generate::{generate, Generation, Limits, Stop};
-use crate::llama::host::{warnings, LlamaHost};
+use crate::llama::host::LlamaHost;
 use crate::llama::learnt::{self, Machine};
 use crate::llama::model::Model;
 use crate::registry::Registry;
@@ -121,9 +121,7 @@ impl Run {
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
         let mut setup = self.overrides.setup()?;
         let text = self.prompt_text()?;
-        for warning in warnings(&setup)? {
-            note(format!("warning: {warning}"));
-        }
+        warn(&setup)?;
         let mut host = LlamaHost::load(&setup, registry)?;
         let text = if self.chat { in_template(host.model(), &text)? } else { text };
         let prompt = host.model().tokenise(&text, true)?;

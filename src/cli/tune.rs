@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::bench::{at_least_one, Bench};
-use super::{note, output, Failure};
+use super::{note, output, warn, Failure};
 use crate::config::{Config, Setup};
 use crate::control::Control;
 use crate::gguf;
@@ -67,7 +67,9 @@ impl Tune {
         self.check()?;
         let target = std::path::absolute(&self.target).unwrap_or_else(|_| self.target.clone());
         let bench = Bench::of(self.prompts.clone(), self.prompts_per_kind, self.max_tokens, self.temperature);
-        let host = LlamaHost::load(&plain_setup(&target, self.temperature)?, registry)?;
+        let setup = plain_setup(&target, self.temperature)?;
+        warn(&setup)?;
+        let host = LlamaHost::load(&setup, registry)?;
         bench.check_prompts(&host)?;
         let (threads, curve) = self.measure(&host)?;
         let candidates = self.candidates(&host);

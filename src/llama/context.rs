@@ -13,7 +13,7 @@ use llama_cpp_sys_2 as sys;
 use super::cache::{Entry, MemoryCall, Seq};
 use super::gguf::GgufFile;
 use super::memory::{human, Dimensions, Need};
-use super::model::{has_gpu, Model};
+use super::model::Model;
 use super::threads::ThreadCount;
 use super::{log, memory, LlamaError};
 use crate::config::KvType;
@@ -338,11 +338,12 @@ impl Drop for Context {
 }
 
 /// The cache is filled with zeros at once: what memory cannot hold would have the kernel end the process, or bring the
-/// machine to a standstill. A recurrent model has no such cache, and one on a GPU is the driver's to refuse.
+/// machine to a standstill. A recurrent model has no such cache, and what lies on a GPU is the driver's to refuse.
 fn enough_memory(model: &Model, options: &ContextOptions) -> Result<(), String> {
-    let Some(available) = memory::available().filter(|_| !model.is_recurrent() && !has_gpu()) else { return Ok(()) };
+    let Some(available) = memory::available().filter(|_| !model.is_recurrent()) else { return Ok(()) };
     let file = GgufFile::open(model.path()).map_err(|e| e.to_string())?;
-    let need = Need::of(&Dimensions::of(&file), options);
+    let dimensions = Dimensions::of(&file);
+    let need = Need::of(&dimensions, options).beside_gpu(dimensions.layers, model.on_gpu());
     match need.cache > available {
         true => Err(format!(
             "the key-value cache of {} tokens takes {} but only {} of memory is available; set a smaller target.context \

@@ -9,28 +9,31 @@ use super::beside::{best_first, draft_models, heads};
 use super::context::ContextOptions;
 use super::gguf::GgufFile;
 use super::memory::{Dimensions, Need};
+use super::model::LoadOptions;
 use super::quantize::{estimate, Precision};
 use crate::config::Setup;
 
-/// Bytes of all models and heads that the drafter of `setup` and its parts will open.
-pub fn bytes(setup: &Setup, target: &GgufFile, options: &ContextOptions) -> u64 {
+/// Bytes of the CPU's memory that all models and heads take which the drafter of `setup` and its parts will open; `load`
+/// is how the target is loaded.
+pub fn bytes(setup: &Setup, target: &GgufFile, options: &ContextOptions, load: &LoadOptions) -> u64 {
     let settings = setup.drafter.settings.parse().unwrap_or_default();
-    Drafts { base: &setup.base, target, options }.of(&setup.drafter.kind, &settings)
+    Drafts { base: &setup.base, target, options, load }.of(&setup.drafter.kind, &settings)
 }
 
 struct Drafts<'a> {
     base: &'a Path,
     target: &'a GgufFile,
     options: &'a ContextOptions,
+    load: &'a LoadOptions,
 }
 
 impl Drafts<'_> {
     fn of(&self, kind: &str, settings: &toml::Table) -> u64 {
         let named = |key: &str| Some(self.base.join(settings.get(key)?.as_str()?));
         let own = match (kind, named("model"), named("heads")) {
-            ("auto", model, heads) => self.auto(model, heads),
+            ("auto", model, heads) => self.auto(model, heads, settings),
             ("quantized" | "early_exit", None, _) => self.derived(kind, settings),
-            (_, model, heads) => self.models(model).saturating_add(files(heads)),
+            (_, model, heads) => self.models(model, settings).saturating_add(files(heads)),
         };
         settings.values().map(|value| self.parts(value)).fold(own, u64::saturating_add)
     }
@@ -46,7 +49,7 @@ impl Drafts<'_> {
 
     /// What drafter `auto` takes: what is named, or else a draft model that is found, or else heads. An empty name stands
     /// for none.
-    fn auto(&self, model: Option<PathBuf>, named_heads: Option<PathBuf>) -> u64 {
+    fn auto(&self, model: Option<PathBuf>, named_heads: Option<PathBuf>, settings: &toml::Table) -> u64 {
         let is_file = |path: &PathBuf| path.is_file();
         let looks = named_heads.as_ref().is_none_or(|heads| !is_file(heads));
         let found = || best_first(draft_models(self.target)).into_iter().next().filter(|_| looks);
@@ -55,12 +58,24 @@ impl Drafts<'_> {
             (None, None) => heads(self.target).next(),
             (named, _) => named.filter(is_file),
         };
-        self.models(model).saturating_add(files(heads))
+        self.models(model, settings).saturating_add(files(heads))
     }
 
-    fn models(&self, path: Option<PathBuf>) -> u64 {
+    fn models(&self, path: Option<PathBuf>, settings: &toml::Table) -> u64 {
         let file = path.and_then(|path| GgufFile::open(&path).ok());
-        file.map_or(0, |file| Need::of(&Dimensions::of(&file), self.options).total())
+        file.map_or(0, |file| self.one(&Dimensions::of(&file), settings))
+    }
+
+    /// A model of these dimensions, on a GPU as far as its settings say, or else the target's.
+    fn one(&self, dimensions: &Dimensions, settings: &toml::Table) -> u64 {
+        let layers = settings.get("gpu_layers").and_then(toml::Value::as_integer);
+        let device = settings.get("device").and_then(toml::Value::as_str);
+        let load = LoadOptions {
+            gpu_layers: layers.and_then(|n| u32::try_from(n).ok()).or(self.load.gpu_layers),
+            device: device.map(str::to_owned).or_else(|| self.load.device.clone()),
+            ..self.load.clone()
+        };
+        Need::of(dimensions, self.options).beside_gpu(dimensions.layers, load.on_gpu()).total()
     }
 
     /// A copy of the target with some of its layers, at some precision.
@@ -78,7 +93,7 @@ impl Drafts<'_> {
         // Which layers go matters little: they are nearly of a size.
         let dropped: Vec<i32> = (kept..target.layers).map(|layer| layer as i32).collect();
         let file = estimate(self.target, precision.unwrap_or(Precision::Copy), &dropped);
-        Need::of(&Dimensions { file, layers: kept, ..target }, self.options).total()
+        self.one(&Dimensions { file, layers: kept, ..target }, settings)
     }
 }
 
@@ -94,7 +109,8 @@ mod tests {
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
         let target = GgufFile::open(&base.join("target.gguf")).unwrap();
         let options = ContextOptions::default();
-        Drafts { base: &base, target: &target, options: &options }.of(kind, &settings.parse().unwrap())
+        let load = LoadOptions { gpu_layers: Some(0), ..LoadOptions::default() };
+        Drafts { base: &base, target: &target, options: &options, load: &load }.of(kind, &settings.parse().unwrap())
     }
 
     #[test]

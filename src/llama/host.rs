@@ -46,8 +46,9 @@ pub fn warnings_of(setup: &Setup, all: &[Setup]) -> Result<Vec<String>, LlamaErr
     let trained = file.network("context_length").map_or(DEFAULT_CONTEXT, |n| n as usize);
     let mut warnings: Vec<String> = machine::build_advice(&machine::instruction_sets()).into_iter().collect();
     let options = context_options(setup, trained);
-    let need = Need::of(&Dimensions::of(&file), &options);
-    let drafts = all.iter().map(|setup| drafts::bytes(setup, &file, &options)).fold(0, u64::saturating_add);
+    let (dimensions, load) = (Dimensions::of(&file), load_options(&setup.target));
+    let need = Need::of(&dimensions, &options).beside_gpu(dimensions.layers, load.on_gpu());
+    let drafts = all.iter().map(|setup| drafts::bytes(setup, &file, &options, &load)).fold(0, u64::saturating_add);
     warnings.extend(memory::available().and_then(|available| need.warning(drafts, available)));
     let drafter = |setup: &Setup| setup.drafter.settings.parse().map(toml::Value::Table);
     let drafts_ask = all.iter().any(|setup| drafter(setup).is_ok_and(|table| wants_gpu(&table)));

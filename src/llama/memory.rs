@@ -85,6 +85,19 @@ impl Need {
         }
     }
 
+    /// What stays in the CPU's memory where `on_gpu` layers go to a GPU, its output matrix the first of them. All layers
+    /// are taken to be of a size, and the output too; that a GPU may share the CPU's memory is not considered.
+    pub fn beside_gpu(self, layers: u64, on_gpu: u64) -> Need {
+        let share =
+            |bytes: u64, kept: u64, all: u64| (u128::from(bytes) * u128::from(kept) / u128::from(all.max(1))) as u64;
+        let (all, cached) = (layers.saturating_add(1), layers.saturating_sub(on_gpu.saturating_sub(1)));
+        Need {
+            weights: share(self.weights, all.saturating_sub(on_gpu), all),
+            cache: share(self.cache, cached, layers),
+            ..self
+        }
+    }
+
     /// All of it.
     pub fn total(&self) -> u64 {
         self.weights.saturating_add(self.cache).saturating_add(self.buffers)
@@ -171,6 +184,19 @@ mod tests {
         assert!(warning.contains(", for drafting 1.0 GB) but only 8.5 GB of memory is available;"), "{warning}");
         assert_eq!(need.warning(0, need.total()), None, "just enough");
         assert!(need.warning(0, need.total() - 1).is_some());
+    }
+
+    #[test]
+    fn what_a_gpu_holds_is_not_counted() {
+        let need = Need { weights: 9_000, cache: 800, buffers: 50 };
+        assert_eq!(need.beside_gpu(8, 0), need);
+        assert_eq!(need.beside_gpu(8, 1), Need { weights: 8_000, ..need }, "the output has no cache");
+        assert_eq!(need.beside_gpu(8, 3), Need { weights: 6_000, cache: 600, buffers: 50 });
+        assert_eq!(need.beside_gpu(8, 8), Need { weights: 1_000, cache: 100, buffers: 50 });
+        for all in [9, 99, u64::MAX] {
+            assert_eq!(need.beside_gpu(8, all), Need { weights: 0, cache: 0, buffers: 50 });
+        }
+        assert_eq!(need.beside_gpu(0, 1).weights, 0);
     }
 
     #[test]

@@ -34,10 +34,27 @@ impl Default for LoadOptions {
     }
 }
 
+impl LoadOptions {
+    /// How many layers a GPU holds, at most. llama.cpp gives it the output matrix first, then layers from the last one
+    /// down.
+    pub fn on_gpu(&self) -> u64 {
+        let has_device = || match &self.device {
+            Some(name) => device(name).is_ok_and(is_gpu),
+            None => has_gpu(),
+        };
+        match self.gpu_layers {
+            Some(0) => 0,
+            layers if has_device() => layers.map_or(u64::MAX, u64::from),
+            _ => 0,
+        }
+    }
+}
+
 /// Weights and vocabulary.
 pub struct Model {
     inner: LlamaModel,
     path: PathBuf,
+    on_gpu: u64,
     /// What a SentencePiece vocabulary that lacks bytes has, once it was looked at.
     incomplete: OnceLock<Option<Incomplete>>,
 }
@@ -90,7 +107,8 @@ impl Model {
         // SAFETY: LlamaModel is a transparent wrapper of this very pointer and takes over its
         // ownership. Its own constructor cannot be used, for it hides `use_extra_bufts`.
         let inner = unsafe { std::mem::transmute::<std::ptr::NonNull<sys::llama_model>, LlamaModel>(model) };
-        let model = Model { inner, path: path.to_owned(), incomplete: OnceLock::new() };
+        let (path, on_gpu) = (path.to_owned(), options.on_gpu());
+        let model = Model { inner, path, on_gpu, incomplete: OnceLock::new() };
         match model.generates_text(&file) {
             true => Ok(Arc::new(model)),
             false => Err(fail("it does not write text from left to right; use a model that does".to_owned())),
@@ -100,6 +118,11 @@ impl Model {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// As [`LoadOptions::on_gpu`] of the options that it was loaded with.
+    pub fn on_gpu(&self) -> u64 {
+        self.on_gpu
     }
 
     /// What llama-cpp-2 offers of a model.
@@ -336,7 +359,10 @@ pub fn why_no_gpu() -> String {
         ("Metal", cfg!(any(feature = "metal", target_os = "macos"))),
     ];
     backend();
-    no_gpu(&has.into_iter().filter_map(|(name, is_built)| is_built.then_some(name)).collect::<Vec<_>>(), said_at_start())
+    no_gpu(
+        &has.into_iter().filter_map(|(name, is_built)| is_built.then_some(name)).collect::<Vec<_>>(),
+        said_at_start(),
+    )
 }
 
 fn no_gpu(backends: &[&str], said: Option<&str>) -> String {
@@ -351,8 +377,17 @@ fn no_gpu(backends: &[&str], said: Option<&str>) -> String {
     )
 }
 
+fn is_gpu(device: sys::ggml_backend_dev_t) -> bool {
+    // SAFETY: the device exists.
+    let kind = unsafe { sys::ggml_backend_dev_type(device) };
+    kind == sys::GGML_BACKEND_DEVICE_TYPE_GPU || kind == sys::GGML_BACKEND_DEVICE_TYPE_IGPU
+}
+
 fn device(name: &str) -> Result<sys::ggml_backend_dev_t, LlamaError> {
-    let unknown = || LlamaError::UnknownDevice { name: name.to_owned(), known: devices().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ") };
+    let unknown = || LlamaError::UnknownDevice {
+        name: name.to_owned(),
+        known: devices().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", "),
+    };
     let c_name = CString::new(name).map_err(|_| unknown())?;
     // SAFETY: the name is NUL-terminated; null means that there is none.
     let device = unsafe { sys::ggml_backend_dev_by_name(c_name.as_ptr()) };
@@ -372,7 +407,8 @@ mod tests {
         let found = no_gpu(&["Vulkan"], None);
         assert!(found.starts_with("this build has the Vulkan backend, but it found no device; check"), "{found}");
         let found = no_gpu(&["CUDA", "Vulkan"], Some("failed to initialize CUDA: no CUDA-capable device is detected"));
-        let expected = "the CUDA and the Vulkan backend, but it found no device (failed to initialize CUDA: no CUDA-capable \
+        let expected =
+            "the CUDA and the Vulkan backend, but it found no device (failed to initialize CUDA: no CUDA-capable \
                         device is detected); check";
         assert!(found.contains(expected), "{found}");
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::{note, output, Failure};
 use crate::cli::progress::interrupt;
 use crate::cli::run::utf8;
-use crate::config::MAX_THREADS;
+use crate::cli::warn;
+use crate::config::{Config, MAX_THREADS};
 use crate::gguf::{self, GgufError, GgufFile};
 use crate::heads::import::{import, ImportError, Target};
 use crate::heads::samples::{documents, Collecting, Samples};
@@ -75,6 +76,10 @@ impl MedusaArguments {
         if self.import.is_none() {
             self.options().check()?;
             self.check_resume()?;
+            let mut config = Config::default();
+            config.set("target.model", self.target.to_string_lossy().into_owned().into())?;
+            config.set("drafter.kind", "none".into())?;
+            warn(&config.setup()?)?;
         }
         let model = Model::load(&self.target, &LoadOptions::default())?;
         let target = Target {
