@@ -136,6 +136,8 @@ fn the_text_ends_where_it_was_told_to() {
 
     let run = run_with(config, &["-n", "400", "--set", "target.context=40"]);
     assert!(run.succeeds().err.contains("stopped: the context of 40 tokens is full"), "{run:?}");
+    let quiet = run_with(config, &["-n", "400", "--set", "target.context=40", "-q"]);
+    assert_eq!(quiet.succeeds().notes(), ["stopped: the context of 40 tokens is full"], "and so without statistics");
     assert!(whole.starts_with(run.out.trim_end_matches('\n')) && run.out.len() > whole.len() / 2, "nothing is lost");
     let run = run_with(config, &["-n", "400", "--set", "target.context=40", "--json"]);
     let object: Value = serde_json::from_str(&run.succeeds().out).unwrap();
@@ -482,6 +484,26 @@ fn an_interrupt_keeps_the_text_so_far_and_its_statistics() {
         let text = String::from_utf8(text).unwrap();
         assert!(text.ends_with('\n') && text.len() > 1 && text.len() < 2000, "{text}");
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_demo_shows_its_table_so_far() {
+    let mut child = spawn(repository(), &["demo", "-n", "400"]);
+    let (mut out, mut text) = (child.stdout.take().unwrap(), Vec::new());
+    // Within the second of three texts.
+    while !String::from_utf8_lossy(&text).contains("configs/model.toml\n") {
+        let mut byte = [0];
+        out.read_exact(&mut byte).unwrap();
+        text.extend(byte);
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    out.read_to_end(&mut text).unwrap();
+    let run = Run::of(child.wait_with_output().unwrap(), "demo");
+    assert_eq!(run.succeeds().notes(), ["stopped: interrupted"]);
+    let text = String::from_utf8(text).unwrap();
+    let table = text.split_once("drafter   tokens/s   acceptance rate").expect("a table").1;
+    assert!(table.contains("\nnone ") && !table.contains("\nngram "), "{text}");
 }
 
 #[test]

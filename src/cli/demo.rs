@@ -2,9 +2,9 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
-use super::{warn, Failure};
+use super::{note, progress, warn, Failure};
 use crate::config::Config;
 use crate::generate::{generate, Limits};
 use crate::llama::host::LlamaHost;
@@ -30,20 +30,23 @@ const KINDS: [&str; 3] = ["none", "model", "ngram"];
 
 impl Demo {
     pub fn execute(&self, registry: &Registry) -> Result<(), Failure> {
+        let interrupt = progress::interrupt();
         let mut results = Vec::new();
         for kind in KINDS {
             let name = format!("configs/{kind}.toml");
             let setup = Config::read(Path::new(&name))?.setup()?;
-            if results.is_empty() {
+            if kind == KINDS[0] {
                 warn(&setup)?;
             }
             let mut host = LlamaHost::load(&setup, registry)?;
             let prompt = host.model().tokenise(&self.prompt, true)?;
             let mut engine = host.engine(&setup)?;
             let limits = Limits::tokens(self.max_tokens);
-            let go_on = AtomicBool::new(false);
             // Once unseen, so that no run pays for cold caches.
-            generate(&mut engine, host.model().as_ref(), &prompt, &limits, &go_on, &mut |_| true)?;
+            generate(&mut engine, host.model().as_ref(), &prompt, &limits, interrupt, &mut |_| true)?;
+            if interrupt.load(Ordering::Relaxed) {
+                break;
+            }
 
             let mut out = std::io::stdout().lock();
             writeln!(out, "── {name}\n{}", self.prompt)?;
@@ -52,12 +55,20 @@ impl Demo {
                 written = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
                 written.is_ok()
             };
-            let generation = generate(&mut engine, host.model().as_ref(), &prompt, &limits, &go_on, &mut sink)?;
+            let generation = generate(&mut engine, host.model().as_ref(), &prompt, &limits, interrupt, &mut sink)?;
             written?;
             writeln!(out, "\n")?;
-            results.push((kind, generation.stats));
+            if generation.stats.generated_tokens > 0 {
+                results.push((kind, generation.stats));
+            }
         }
-        table(&results)
+        if interrupt.load(Ordering::Relaxed) {
+            note("stopped: interrupted");
+        }
+        match results.is_empty() {
+            true => Ok(()),
+            false => table(&results),
+        }
     }
 }
 

@@ -150,6 +150,10 @@ impl Run {
         if self.json {
             return print_json(&setup, &engine, &generation);
         }
+        // A text that lacks its end is no matter of statistics.
+        if !self.quiet || generation.stop == Stop::ContextFull {
+            say_why_it_ended(&generation, &engine);
+        }
         if !self.quiet {
             report(&generation, &engine);
         }
@@ -280,14 +284,17 @@ fn round_line(round: &Round) -> String {
     )
 }
 
-fn report(generation: &Generation, engine: &Engine) {
-    let s = generation.stats.summary();
+fn say_why_it_ended(generation: &Generation, engine: &Engine) {
     match &generation.stop {
         Stop::EndOfGeneration | Stop::Length => {}
         Stop::StopString(stop) => note(format!("stopped at {stop:?}")),
         Stop::ContextFull => note(format!("stopped: the context of {} tokens is full", engine.context().len() - 1)),
         Stop::Interrupted => note("stopped: interrupted"),
     }
+}
+
+fn report(generation: &Generation, engine: &Engine) {
+    let s = generation.stats.summary();
     let or_dash = |x: Option<f64>, digits: usize| x.map_or("-".to_owned(), |x| format!("{x:.digits$}"));
     note(format!(
         "{} prompt tokens in {:.2} s; {} generated in {:.2} s: {} tokens/s",
