@@ -388,6 +388,26 @@ fn gpu_layers_without_a_gpu_backend_are_said_to_be_ignored() {
 }
 
 #[test]
+fn the_cpu_rearranges_weights_however_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = folder.path().join("q4_0.gguf");
+    let small = small.to_str().unwrap();
+    foretoken(repository(), &["prepare", "quantized", "--target", "models/target.gguf", "--out", small]).succeeds();
+    let buffers = |setting: &str| {
+        let args =
+            ["--llama-log", "run", "--target", small, "--drafter", "none", "-p", PROMPT, "-n", "1", "--set", setting];
+        let output = spawn(repository(), &args).wait_with_output().unwrap();
+        assert!(output.status.success());
+        let log = String::from_utf8(output.stderr).unwrap();
+        let lines = log.lines().filter(|line| line.contains("model buffer size"));
+        lines.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let usual = buffers("target.gpu_layers=0");
+    assert!(!usual.is_empty());
+    assert_eq!(buffers("target.device=CPU"), usual);
+}
+
+#[test]
 fn only_a_wish_for_a_gpu_is_said_to_be_ignored() {
     if GPU {
         return;

@@ -16,7 +16,7 @@ use crate::text::Vocabulary;
 /// How to load a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadOptions {
-    /// Layers to keep on the GPU; `None`: all, if this build has a GPU backend.
+    /// Layers to keep on the GPU; `None`: all, if there is one. With 0 it computes nothing.
     pub gpu_layers: Option<u32>,
     /// Run on this device only.
     pub device: Option<String>,
@@ -79,9 +79,12 @@ impl Model {
         file.check()?;
         let fail = |reason: String| LlamaError::Load { path: path.display().to_string(), reason };
         let c_path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|e| fail(e.to_string()))?;
-        let mut devices = match &options.device {
-            Some(name) => vec![device(name)?, std::ptr::null_mut()],
-            None => Vec::new(),
+        // Without a list llama.cpp takes every GPU. One that lists nothing leaves all to the CPU, which rearranges its
+        // weights then: beside a GPU, if only an idle one, or listed itself, it would not.
+        let mut devices = match options.device.as_deref().map(device).transpose()? {
+            Some(device) if is_gpu(device) && options.gpu_layers != Some(0) => vec![device, std::ptr::null_mut()],
+            None if options.gpu_layers != Some(0) => Vec::new(),
+            _ => vec![std::ptr::null_mut()],
         };
         // SAFETY: a plain constructor of a C struct.
         let mut params = unsafe { sys::llama_model_default_params() };
