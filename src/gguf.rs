@@ -31,11 +31,49 @@ pub struct GgufFile {
     path: PathBuf,
     bytes: Mapping,
     header: Header,
+    /// The other shards of a model that is split into several files.
+    others: Vec<GgufFile>,
 }
 
 impl GgufFile {
-    /// Read the header of the file at `path`. It may still be unfit to load: see [`GgufFile::check`].
+    /// Read the header of the file at `path`, and those of the other shards if it is the first of a split model. It may
+    /// still be unfit to load: see [`GgufFile::check`].
     pub fn open(path: &Path) -> Result<GgufFile, GgufError> {
+        let mut file = GgufFile::open_one(path)?;
+        let count = file.u64(SPLIT_COUNT).unwrap_or(1);
+        if count <= 1 {
+            return Ok(file);
+        }
+        let names = shard_names(path).filter(|names| names.len() as u64 == count);
+        match (file.u64(SPLIT_NO).unwrap_or(0), names) {
+            (0, Some(names)) if names[0] == path => {
+                let others = names.iter().enumerate().skip(1);
+                file.others = others.map(|(no, name)| file.open_shard(no, name)).collect::<Result<_, _>>()?;
+                Ok(file)
+            }
+            (0, _) => Err(GgufError::RenamedShard { path: path.into(), count }),
+            (no, names) => {
+                let first =
+                    names.map_or("the first one".to_owned(), |names| format!("the first, `{}`", names[0].display()));
+                Err(GgufError::LaterShard { path: path.into(), no: no.saturating_add(1), count, first })
+            }
+        }
+    }
+
+    fn open_shard(&self, no: usize, name: &Path) -> Result<GgufFile, GgufError> {
+        let (path, first) = (name.to_owned(), self.path.clone());
+        let shard = GgufFile::open_one(name).map_err(|error| match error {
+            GgufError::Missing { path } => GgufError::MissingShard { path, first: first.clone() },
+            other => other,
+        })?;
+        // llama.cpp aborts where the number is of another type.
+        match shard.u64(SPLIT_NO) == Some(no as u64) && shard.header.is(&shard.bytes, SPLIT_NO, U16) {
+            true => Ok(shard),
+            false => Err(GgufError::ForeignShard { path, no: no + 1, first }),
+        }
+    }
+
+    fn open_one(path: &Path) -> Result<GgufFile, GgufError> {
         let path = path.to_path_buf();
         if path.as_os_str().is_empty() {
             return Err(GgufError::Unnamed);
@@ -56,7 +94,7 @@ impl GgufFile {
         }
         let bytes = map::open(&path).map_err(failed)?;
         match Header::parse(&bytes) {
-            Ok(header) => Ok(GgufFile { path, bytes, header }),
+            Ok(header) => Ok(GgufFile { path, bytes, header, others: Vec::new() }),
             Err(Flaw::Foreign(looks_like)) => Err(GgufError::Foreign { path, looks_like }),
             Err(Flaw::Version(version)) => Err(GgufError::Version { path, version }),
             Err(Flaw::Damaged(flaw)) => Err(GgufError::Damaged { path, flaw }),
@@ -66,9 +104,11 @@ impl GgufFile {
     /// Whether llama.cpp can be given this file: it is complete, and none of the values is there at which llama.cpp
     /// aborts the process. Whether the model runs is for llama.cpp to say.
     pub fn check(&self) -> Result<(), GgufError> {
-        let (needs, has) = (self.header.end(), self.file_size());
-        if needs > has {
-            return Err(GgufError::Truncated { path: self.path.clone(), needs, has });
+        for shard in self.shards() {
+            let (needs, has) = (shard.header.end(), shard.bytes.len() as u64);
+            if needs > has {
+                return Err(GgufError::Truncated { path: shard.path.clone(), needs, has });
+            }
         }
         match self.header.unloadable(&self.bytes) {
             Some(flaw) => Err(GgufError::Unloadable { path: self.path.clone(), flaw }),
@@ -81,9 +121,14 @@ impl GgufFile {
         &self.path
     }
 
-    /// The file's size in bytes.
+    /// The file's size in bytes, with all other shards.
     pub fn file_size(&self) -> u64 {
-        self.bytes.len() as u64
+        self.shards().map(|shard| shard.bytes.len() as u64).sum()
+    }
+
+    /// The files of the model: this one, and the others if it is split.
+    pub fn shards(&self) -> impl Iterator<Item = &GgufFile> {
+        std::iter::once(self).chain(&self.others)
     }
 
     /// The GGUF version, 2 or 3.
@@ -167,18 +212,18 @@ impl GgufFile {
 
     /// The type that holds the most bytes; `None` without tensors.
     pub fn dominant_type(&self) -> Option<TensorType> {
-        let tensors = self.tensors();
-        let bytes = |kind| tensors.iter().filter(|t| t.kind == kind).map(|t| t.bytes).fold(0, u64::saturating_add);
-        let kinds: HashSet<TensorType> = tensors.iter().map(|t| t.kind).collect();
+        let tensors = || self.shards().flat_map(GgufFile::tensors);
+        let bytes = |kind| tensors().filter(|t| t.kind == kind).map(|t| t.bytes).fold(0, u64::saturating_add);
+        let kinds: HashSet<TensorType> = tensors().map(|t| t.kind).collect();
         kinds.into_iter().max_by_key(|&kind| (bytes(kind), kind))
     }
 
-    /// The number of weights.
+    /// The number of weights, in all shards.
     pub fn parameters(&self) -> u64 {
-        self.tensors().iter().map(Tensor::elements).fold(0, u64::saturating_add)
+        self.shards().flat_map(GgufFile::tensors).map(Tensor::elements).fold(0, u64::saturating_add)
     }
 
-    /// All tensors in the file's order.
+    /// All tensors of this file, in its order.
     pub fn tensors(&self) -> &[Tensor] {
         &self.header.tensors
     }
@@ -401,6 +446,17 @@ pub enum GgufError {
     Truncated { path: PathBuf, needs: u64, has: u64 },
     #[error("`{}` cannot be loaded: {flaw}; convert the model again", path.display())]
     Unloadable { path: PathBuf, flaw: String },
+    #[error("`{}` is shard {no} of {count} of a model; name {first}", path.display())]
+    LaterShard { path: PathBuf, no: u64, count: u64, first: String },
+    #[error(
+        "`{}` is the first of {count} shards, which are found by their names: it must end in `-00001-of-{count:05}.gguf`",
+        path.display()
+    )]
+    RenamedShard { path: PathBuf, count: u64 },
+    #[error("`{}` is missing: `{}` is split, and needs all its shards in one folder", path.display(), first.display())]
+    MissingShard { path: PathBuf, first: PathBuf },
+    #[error("`{}` is not shard {no} of `{}`; download or copy it again", path.display(), first.display())]
+    ForeignShard { path: PathBuf, no: usize, first: PathBuf },
     #[error("cannot read `{}`: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("no room for `{}`: {needs} bytes needed, {free} free; free some space or choose another folder", path.display())]
@@ -423,6 +479,20 @@ impl GgufError {
             _ => false,
         }
     }
+}
+
+/// What llama.cpp's gguf-split writes into every shard.
+const SPLIT_COUNT: &str = "split.count";
+const SPLIT_NO: &str = "split.no";
+
+/// The files that a split model has, going by the name of one: `model-00001-of-00003.gguf`.
+pub(crate) fn shard_names(path: &Path) -> Option<Vec<PathBuf>> {
+    let (rest, count) = path.file_name()?.to_str()?.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    let (stem, no) = rest.rsplit_once('-')?;
+    let number = |digits: &str| digits.parse::<u32>().ok().filter(|n| format!("{n:05}") == digits);
+    let (no, count) = (number(no)?, number(count)?);
+    let name = |i: u32| path.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf"));
+    (1..=count).contains(&no).then(|| (1..=count).map(name).collect())
 }
 
 fn push_text(out: &mut Vec<u8>, text: &[u8]) {
@@ -509,7 +579,9 @@ impl Header {
         let mut header = Header { version, keys, tensors: Vec::new(), data_offset: 0 };
         let alignment = match header.get(bytes, ALIGNMENT_KEY) {
             None => ALIGNMENT,
-            Some(Value::Integer(n)) if n > 0 && (n as u64).is_power_of_two() && header.is_u32(bytes, ALIGNMENT_KEY) => {
+            Some(Value::Integer(n))
+                if n > 0 && (n as u64).is_power_of_two() && header.is(bytes, ALIGNMENT_KEY, U32) =>
+            {
                 n as u64
             }
             Some(_) => return damaged(format!("{ALIGNMENT_KEY} is not a power of two")),
@@ -526,8 +598,8 @@ impl Header {
         self.keys.iter().find(|k| k.name == key).map(|k| k.value(bytes))
     }
 
-    fn is_u32(&self, bytes: &[u8], key: &str) -> bool {
-        self.keys.iter().any(|k| k.name == key && bytes[k.value.clone()].starts_with(&U32.to_le_bytes()))
+    fn is(&self, bytes: &[u8], key: &str, kind: u32) -> bool {
+        self.keys.iter().any(|k| k.name == key && bytes[k.value.clone()].starts_with(&kind.to_le_bytes()))
     }
 
     /// Where the last tensor ends.

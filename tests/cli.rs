@@ -454,6 +454,59 @@ fn heads_are_inspected_as_what_they_are() {
 }
 
 #[test]
+fn a_split_model_is_known_by_its_first_shard() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = GgufFile::open(&bundled("target.gguf")).unwrap();
+    let name = |no: u16| format!("split-{:05}-of-00003.gguf", no + 1);
+    let all = whole.tensors();
+    for no in 0..3 {
+        let mut writer = GgufWriter::new();
+        writer.copy(&whole, |_| no == 0);
+        writer.set("split.no", no);
+        writer.set("split.count", 3u16);
+        writer.set("split.tensors.count", i32::try_from(all.len()).unwrap());
+        all.iter().skip(no.into()).step_by(3).for_each(|t| writer.tensor(&t.name, t.kind, &t.shape));
+        let mut fill = |tensor: &foretoken::gguf::Tensor, out: &mut dyn Write| {
+            out.write_all(whole.data(whole.tensor(&tensor.name).unwrap()).unwrap())
+        };
+        writer.write(&folder.path().join(name(no)), &mut fill).unwrap();
+    }
+    let (first, second) = (name(0), name(1));
+    let program = |args: &[&str]| foretoken(folder.path(), args);
+    let line = |out: &str, of: &str| out.lines().find(|line| line.starts_with(of)).map(str::to_owned);
+
+    let seen = program(&["inspect", &first]).succeeds().out.clone();
+    let of_whole = foretoken(repository(), &["inspect", "models/target.gguf"]).succeeds().out.clone();
+    assert!(seen.contains(" MB, GGUF version 3, shard 1 of 3, all of which are counted\n"), "{seen}");
+    for of in ["parameters", "quantisation", "layers", "vocabulary"] {
+        assert_eq!(line(&seen, of), line(&of_whole, of), "{seen}");
+    }
+    let split = GgufFile::open(&folder.path().join(&first)).unwrap();
+    assert!(split.file_size() > whole.file_size() && split.file_size() < whole.file_size() + 100_000);
+
+    let text = |target: &str| {
+        let args = ["run", "--target", target, "--drafter", "none", "-q", "-p", PROMPT, "-n", "8"];
+        program(&args).succeeds().out.clone()
+    };
+    assert_eq!(text(&first), text(bundled("target.gguf").to_str().unwrap()));
+    let small = ["prepare", "quantized", "--target", &first, "--out", "small.gguf"];
+    program(&small).succeeds();
+    assert_eq!(GgufFile::open(&folder.path().join("small.gguf")).unwrap().parameters(), whole.parameters());
+
+    let later = program(&["inspect", &second]);
+    assert!(later.refuses().ends_with(&format!("is shard 2 of 3 of a model; name the first, `{first}`")), "{later:?}");
+    std::fs::rename(folder.path().join(name(2)), folder.path().join("kept")).unwrap();
+    let missing = program(&["inspect", &first]);
+    assert!(missing.refuses().contains(&format!("`{}` is missing: `{first}` is split", name(2))), "{missing:?}");
+    std::fs::copy(folder.path().join(&second), folder.path().join(name(2))).unwrap();
+    let foreign = program(&["inspect", &first]);
+    assert!(foreign.refuses().contains(&format!("`{}` is not shard 3 of `{first}`", name(2))), "{foreign:?}");
+    std::fs::rename(folder.path().join(&first), folder.path().join("renamed.gguf")).unwrap();
+    let renamed = program(&["inspect", "renamed.gguf"]);
+    assert!(renamed.refuses().contains("must end in `-00001-of-00003.gguf`"), "{renamed:?}");
+}
+
+#[test]
 fn a_closed_stdout_ends_it_silently() {
     let mut child = spawn(repository(), &["run", "-c", "configs/none.toml", "--set", "target.threads=1", "-p", PROMPT]);
     let mut out = child.stdout.take().unwrap();

@@ -32,7 +32,11 @@ impl Inspect {
         let mut out = std::io::stdout().lock();
         let mut line = |name: &str, value: String| writeln!(out, "{name:<14} {value}");
         let network = |name: &str| file.network(name).map_or("?".to_owned(), |n| n.to_string());
-        line("file", format!("{}, GGUF version {}", human(file.file_size()), file.version()))?;
+        let shards = match file.shards().count() {
+            1 => String::new(),
+            n => format!(", shard 1 of {n}, all of which are counted"),
+        };
+        line("file", format!("{}, GGUF version {}{shards}", human(file.file_size()), file.version()))?;
         line("name", file.name().map_or("-".to_owned(), |n| n.into_owned()))?;
         line("architecture", file.architecture().map_or("-".to_owned(), |a| a.into_owned()))?;
         line("parameters", count(file.parameters()))?;

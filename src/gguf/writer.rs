@@ -131,6 +131,12 @@ impl Field {
     }
 }
 
+impl From<u16> for Field {
+    fn from(n: u16) -> Field {
+        Field::one(U16, &n.to_le_bytes())
+    }
+}
+
 impl From<u32> for Field {
     fn from(n: u32) -> Field {
         Field::one(U32, &n.to_le_bytes())
@@ -152,6 +158,12 @@ impl From<f32> for Field {
 impl From<bool> for Field {
     fn from(yes: bool) -> Field {
         Field::one(BOOL, &[yes as u8])
+    }
+}
+
+impl From<i32> for Field {
+    fn from(n: i32) -> Field {
+        Field::one(I32, &n.to_le_bytes())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use foretoken_drafter::{Derivation, DraftError};
 
-use super::gguf::{GgufError, GgufFile};
+use super::gguf::{shard_names, GgufError, GgufFile};
 use super::quantize::{quantize, tell, Precision, Quantize, QuantizeError};
 
 /// Where derived files are kept: `FORETOKEN_CACHE`, or else a folder in the user's cache.
@@ -119,11 +119,22 @@ fn fold(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// A hash (FNV-1a) of size, header and samples.
+/// A hash (FNV-1a) of size, header and samples, of all shards if it is one of several.
 ///
 /// # Errors
-/// The file cannot be read.
+/// A file cannot be read.
 pub fn content(path: &Path) -> std::io::Result<u64> {
+    let is_there = |shard: &PathBuf| shard == path || shard.is_file();
+    match shard_names(path) {
+        Some(shards) => {
+            let mut all = shards.iter().filter(|shard| is_there(shard));
+            all.try_fold(fnv_1a(&[]), |hash, shard| Ok(fold(hash, &of_one(shard)?.to_le_bytes())))
+        }
+        None => of_one(path),
+    }
+}
+
+fn of_one(path: &Path) -> std::io::Result<u64> {
     let bytes = crate::map::open(path)?;
     let header = &bytes[..bytes.len().min(1 << 20)];
     let mut hash = fold(fnv_1a(&(bytes.len() as u64).to_le_bytes()), header);

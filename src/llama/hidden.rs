@@ -68,14 +68,15 @@ pub fn output_matrix(model: &Arc<Model>) -> Result<Vec<f32>, LlamaError> {
     let path = model.path().display().to_string();
     let fail = |reason: &str| LlamaError::Load { path: path.clone(), reason: reason.to_owned() };
     let file = GgufFile::open(model.path())?;
-    let tensor = ["output.weight", "token_embd.weight"].iter().find_map(|name| file.tensor(name));
-    let tensor = tensor.ok_or_else(|| fail("it has no output matrix"))?;
+    let find = |name| file.shards().find_map(|shard| Some((shard, shard.tensor(name)?)));
+    let found = ["output.weight", "token_embd.weight"].into_iter().find_map(find);
+    let (shard, tensor) = found.ok_or_else(|| fail("it has no output matrix"))?;
     let n_embd = usize::try_from(model.inner().n_embd()).unwrap_or(0);
     let n = n_embd * model.n_vocab();
     if tensor.elements() != n as u64 || n_embd == 0 {
         return Err(fail("its output matrix is not vocabulary times width"));
     }
-    let data = file.data(tensor).ok_or_else(|| fail("its output matrix lies outside the file"))?;
+    let data = shard.data(tensor).ok_or_else(|| fail("its output matrix lies outside the file"))?;
     let mut matrix = vec![0f32; n];
     // SAFETY: the type is one that ggml knows, since the model was loaded from this file.
     let (row_size, to_float) = unsafe {

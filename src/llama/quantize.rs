@@ -199,8 +199,9 @@ pub fn estimate(file: &GgufFile, precision: Precision, dropped: &[i32]) -> u64 {
         _ if tensor.shape.len() < 2 || !tensor.name.ends_with("weight") => tensor.bytes,
         _ => (tensor.elements() as f64 * precision.bits() / 8.0) as u64,
     };
-    let header = file.file_size().saturating_sub(file.tensors().iter().map(|tensor| tensor.bytes).sum());
-    header + file.tensors().iter().filter(|tensor| !is_dropped(&tensor.name)).map(bytes).sum::<u64>()
+    let tensors = || file.shards().flat_map(GgufFile::tensors);
+    let header = file.file_size().saturating_sub(tensors().map(|tensor| tensor.bytes).sum());
+    header + tensors().filter(|tensor| !is_dropped(&tensor.name)).map(bytes).sum::<u64>()
 }
 
 /// llama.cpp does not say that the disk is full.
@@ -302,7 +303,9 @@ fn names() -> String {
 
 fn is_quantised(file: &GgufFile) -> bool {
     use gguf::TensorType;
-    file.tensors().iter().any(|t| ![TensorType::F32, TensorType::F16, TensorType::BF16].contains(&t.kind))
+    file.shards()
+        .flat_map(GgufFile::tensors)
+        .any(|t| ![TensorType::F32, TensorType::F16, TensorType::BF16].contains(&t.kind))
 }
 
 /// Whether any of its layers may be kept, not just the first: architectures whose layers are all alike.

@@ -260,6 +260,9 @@ impl Source {
             return Err(WidenError::Quantised { path: path(), label: quantised.kind.name() });
         }
         let unsuited = |what: String| WidenError::Unsuited { path: path(), what };
+        if file.shards().count() > 1 {
+            return Err(unsuited("it is split into shards, which llama.cpp's llama-gguf-split merges".into()));
+        }
         let number = |name: &str| {
             let n = file.network(name).filter(|&n| n > 0);
             n.ok_or_else(|| unsuited(format!("llama.{name} is not one number above zero")))
