@@ -49,6 +49,43 @@ fn greedy_text_is_the_same_whatever_drafts() {
 }
 
 #[test]
+fn trees_are_scored_with_every_type_of_cache_and_way_of_loading() {
+    let run = |settings: &[&str]| {
+        let trees = ["speculation.adaptive=false", "speculation.width=3"].into_iter().chain(settings.iter().copied());
+        let args: Vec<&str> = ["-n", "16", "--json"].into_iter().chain(trees.flat_map(|s| ["--set", s])).collect();
+        run_with(Path::new("configs/model.toml"), &args)
+    };
+    let check = |settings: &[&str]| {
+        let run = run(settings);
+        let object: Value = serde_json::from_str(&run.succeeds().out).unwrap();
+        assert_eq!(
+            (object["tokens"].as_array().unwrap().len(), object["stop"].as_str()),
+            (16, Some("length")),
+            "{run:?}"
+        );
+        assert!(object["stats"]["accepted"].as_u64().unwrap() > 0, "{run:?}");
+    };
+    let unknown = run(&["target.kv_type=other"]);
+    let types: Vec<&str> = unknown.refuses().rsplit_once("take one of ").unwrap().1.split(", ").collect();
+    assert_eq!(types.len(), 9, "{types:?}");
+    for kv_type in types {
+        let kv_type = format!("target.kv_type={kv_type}");
+        check(&[&kv_type]);
+        check(&[&kv_type, "target.flash_attention=true"]);
+        match kv_type.ends_with("f16") || kv_type.ends_with("f32") {
+            true => check(&[&kv_type, "target.flash_attention=false"]),
+            false => {
+                let run = run(&[&kv_type, "target.flash_attention=false"]);
+                assert!(run.refuses().contains("a quantised target.kv_type needs target.flash_attention = true"));
+            }
+        }
+    }
+    for setting in ["target.mmap=false", "target.mlock=true", "target.repack=false"] {
+        check(&[setting]);
+    }
+}
+
+#[test]
 fn json_is_one_object_whose_sums_agree() {
     for (config, n) in [("none", 9), ("model", 30), ("ngram", 30), ("cascade", 30), ("model", 0)] {
         let config = format!("configs/{config}.toml");
