@@ -6,6 +6,7 @@
 //! the text, each turn is such a pair too, and one text alone tells how far its ratio is to be trusted. Losses are
 //! shown like wins and explained: a round is worth the tokens it yields and costs so many plain steps.
 
+mod controlled;
 mod halves;
 
 use foretoken_drafter::Token;
@@ -16,6 +17,7 @@ use crate::prompts::Prompt;
 use crate::spread::{geometric_mean, interval, median, quartiles, wholes, Kind, Quotient};
 use crate::stats::{OfNodes, Stats, Summary};
 
+pub use controlled::added;
 pub use halves::{AgainstBest, Rival};
 
 /// A finished comparison. Method 0 is plain decoding, the others are the configurations.
@@ -60,7 +62,8 @@ pub struct Run {
     pub stats: Stats,
     /// Energy that the machine counted meanwhile, prefill included.
     pub joules: Option<f64>,
-    /// What control had learned and decided by its end, since the method's first run in the same process.
+    /// What control decided and learned in it, and T(n) as it was known in the end. Records from before this was so have
+    /// all since the method's first run in the same process.
     pub control: Option<control::Report>,
 }
 
@@ -216,11 +219,6 @@ impl Comparison {
         let whole = run.stats.tokens_per_second()? / other.tokens_per_second()?;
         let stretches = |turn| other.stretches(turn).into_iter().zip(run.stats.stretches(turn)).collect();
         Some(Quotient { whole, stretches: self.turn.map(stretches).unwrap_or_default() })
-    }
-
-    /// What a method's control made of its runs, as of the last one; `None` if nothing was controlled.
-    pub fn control(&self, method: usize) -> Option<&control::Report> {
-        self.runs.iter().rfind(|run| run.method == method)?.control.as_ref()
     }
 
     fn plain(&self, run: &Run) -> Option<&Run> {
@@ -511,7 +509,7 @@ pub fn ends_in_cycle(tokens: &[Token]) -> bool {
 const LONGEST_CYCLE: usize = 32;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::stats::Round;
     use crate::verify::Ending;
@@ -528,7 +526,7 @@ mod tests {
         assert!(!ends_in_cycle(&[of(5, 60), vec![9]].concat()));
     }
 
-    fn round(drafted: usize, accepted: usize, total_ms: u64) -> Round {
+    pub fn round(drafted: usize, accepted: usize, total_ms: u64) -> Round {
         Round {
             tokens: vec![0; accepted + 1],
             drafted,
@@ -555,7 +553,7 @@ mod tests {
     }
 
     /// Two prompts of two kinds; the second method halves the time of one and doubles the other's.
-    fn comparison() -> Comparison {
+    pub fn comparison() -> Comparison {
         let prompt = |id: &str, kind: &str| Prompt { id: id.to_owned(), kind: kind.to_owned(), text: "x".to_owned() };
         let method = |name: &str| Method {
             name: name.to_owned(),

@@ -80,7 +80,7 @@ impl Report<'_> {
 struct MethodReport<'a> {
     #[serde(flatten)]
     config: &'a Config,
-    control: Option<&'a control::Report>,
+    control: Option<control::Report>,
     overall: Option<Row>,
     overall_without_cycles: Option<Row>,
     kinds: Vec<Row>,

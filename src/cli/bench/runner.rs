@@ -11,14 +11,14 @@ use super::{blamed, synthetic, Place};
 use crate::cli::run::describe;
 use crate::cli::Failure;
 use crate::config::Setup;
-use crate::control::Control;
+use crate::control::{self, Control};
 use crate::engine::Engine;
 use crate::generate::{Continuation, Limits, Stop};
 use crate::llama::host::LlamaHost;
 use crate::llama::model::Model;
 use crate::llama::threads::ThreadCount;
 use crate::machine::EnergyMeter;
-use crate::report::{Method, Run};
+use crate::report::{added, Method, Run};
 use crate::threads::{Threads, Workers};
 use foretoken_drafter::{Drafter, Host, Needs, Shape, Token};
 
@@ -101,6 +101,8 @@ struct Course {
     threads: usize,
     joules: Option<f64>,
     stop: Option<Stop>,
+    /// What control reported before it.
+    before: Option<control::Report>,
 }
 
 impl Runner {
@@ -127,12 +129,15 @@ impl Runner {
         self.methods.len()
     }
 
-    /// Buffers grow and pages are read at first use; that is nobody's speed.
+    /// Buffers grow and pages are read at first use; that is nobody's speed. Control does not see this text, which is
+    /// measured later: every round drafts all that its shape allows.
     pub fn warm_up(&mut self, text: &[Token]) -> Result<(), Failure> {
         let lengths = self.lengths;
         self.lengths = Lengths { text: lengths.text.min(WARM_UP), turn: lengths.turn.min(WARM_UP) };
+        let controls: Vec<_> = self.methods.iter_mut().map(|loaded| loaded.control.take()).collect();
         let places = (0..self.methods.len()).map(|method| Place { method, prompt: 0, repeat: 0 });
         let outcome = places.into_iter().try_for_each(|place| self.run(&[place], text, |_| ()).map(drop));
+        self.methods.iter_mut().zip(controls).for_each(|(loaded, control)| loaded.control = control);
         self.lengths = lengths;
         outcome
     }
@@ -168,6 +173,7 @@ impl Runner {
         let (engine, chosen) = (&mut self.engines[seat], &mut self.methods[place.method]);
         engine.set_drafter(chosen.drafter.take());
         engine.set_shape(chosen.shape);
+        let before = chosen.control.as_ref().map(|control| control.report(0));
         engine.set_control(chosen.control.take());
         engine.set_verifier(chosen.method.synthetic.map(synthetic::verifier));
         engine.forget();
@@ -176,7 +182,7 @@ impl Runner {
         self.threads.0.set(self.threads.1);
         let (text, joules) = metered(self.energy.as_ref(), || Continuation::begin(engine, text, &limits, &NEVER));
         let text = text.map_err(|e| blamed(e.into(), &chosen.method.name))?;
-        Ok(Course { place, text, threads: self.threads.0.get(), joules, stop: None })
+        Ok(Course { place, text, threads: self.threads.0.get(), joules, stop: None, before })
     }
 
     /// Up to `goal` tokens of the text, or its end.
@@ -200,7 +206,8 @@ impl Runner {
         let Place { method, prompt, repeat } = course.place;
         let seat = self.seat(method);
         let (engine, chosen) = (&mut self.engines[seat], &mut self.methods[method]);
-        let control = engine.control().map(|control| control.report(engine.context().len()));
+        let after = engine.control().map(|control| control.report(engine.context().len()));
+        let control = after.map(|after| added(course.before.as_ref(), after));
         chosen.drafter = engine.set_drafter(None);
         chosen.control = engine.set_control(None);
         self.threads.0.set(self.threads.1);
@@ -217,4 +224,30 @@ fn metered<T>(meter: Option<&EnergyMeter>, work: impl FnOnce() -> T) -> (T, Opti
     let before = meter.and_then(EnergyMeter::read);
     let outcome = work();
     (outcome, meter.zip(before).and_then(|(meter, before)| meter.joules_since(&before)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::registry::Registry;
+
+    #[test]
+    fn a_warm_up_is_no_text_that_control_has_seen() {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/auto.toml");
+        let setup = Config::read(&config).and_then(|config| config.setup()).unwrap();
+        let registry = Registry::builtin();
+        let mut host = LlamaHost::load(&setup, &registry).unwrap();
+        let methods = vec![Loaded::plain(), load(&setup, &config, None, &mut host).unwrap()];
+        let text = host.model().tokenise("Once upon a time there was a fox.", true).unwrap();
+        let mut runner = Runner::new(methods, &host, &setup, Lengths { text: 24, turn: 24 }).unwrap();
+        runner.warm_up(&text).unwrap();
+        assert!(runner.methods[1].control.as_ref().is_some_and(Control::knows_nothing));
+        let place = Place { method: 1, prompt: 0, repeat: 0 };
+        for _ in 0..2 {
+            let run = runner.run(&[place], &text, |_| ()).unwrap().remove(0);
+            let choices = run.control.expect("it is controlled").choices;
+            assert_eq!(choices.iter().sum::<usize>(), run.stats.rounds, "of this text alone");
+        }
+    }
 }
