@@ -1,13 +1,24 @@
-//! What `benches/peers` makes of the tools' outputs, on outputs written here in their shape. No tool runs.
+//! Which methods `benches/peers` has, and what it makes of the tools' outputs, on outputs written here in their shape. No
+//! tool runs.
 
+#[allow(dead_code)] // the bench uses the rest
+#[path = "../benches/peers/arguments.rs"]
+mod arguments;
+#[allow(dead_code)]
+#[path = "../benches/peers/methods.rs"]
+mod methods;
 #[path = "../benches/peers/readings.rs"]
 mod readings;
 #[path = "../benches/peers/table.rs"]
 mod table;
 
+use arguments::Arguments;
 use foretoken::prompts::Prompt;
+use methods::Method;
 use readings::Reading;
 use table::{Results, Run, Side};
+
+type Result<T> = std::result::Result<T, String>;
 
 const PRINTED: &str = "\n\n<s>Two plus two is four, and\n\nthree.\n\n\n\n";
 const LOG: &str = "0.01 I loading the draft model
@@ -145,4 +156,51 @@ fn prompts_read_differently_are_pointed_out() {
     let warning = results.other_prompts().unwrap();
     assert!(warning.starts_with("warning: simple-8 reads prompt b as 6 tokens, server-plain as"), "{warning}");
     assert!(results.table().contains(&warning));
+}
+
+/// The methods that `--only` keeps of those with a draft model, where every program is there.
+fn only(names: &str) -> Result<Vec<Method>> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = folder.path().join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+        std::fs::write(&path, "").unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    for tool in ["llama-lookup", "llama-server", "llama-speculative-simple"] {
+        file(tool);
+    }
+    let (llama, foretoken, model) = (folder.path().to_str().unwrap(), file("foretoken"), file("m.gguf"));
+    let words = ["--llama", llama, "--foretoken", &foretoken, "--target", &model, "--draft", &model, "--prompts", "p"];
+    let mut arguments = Arguments::parse(words.map(str::to_owned).into())?;
+    arguments.only = names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    methods::all(&arguments)
+}
+
+#[test]
+fn drafts_have_the_same_lengths_on_both_sides_and_what_each_comes_with() {
+    let names = |wanted: &str| -> Vec<String> { only(wanted).unwrap().into_iter().map(|m| m.name).skip(1).collect() };
+    let lengths = |name: &str, lengths: &[&str]| lengths.iter().map(|n| format!("{name}{n}")).collect::<Vec<_>>();
+    let lookup = ["plain", "default", "1", "2", "3", "4", "6", "8", "16"];
+    assert_eq!(names("lookup"), lengths("lookup-", &lookup));
+    assert_eq!(names("foretoken-model"), lengths("foretoken-model", &["", "-1", "-2", "-3", "-4", "-8"]));
+    assert_eq!(names("=foretoken-model"), ["foretoken-model"]);
+    assert_eq!(names("simple-1"), ["simple-1", "simple-1-p0.75"]);
+    assert_eq!(names("server-draft-default,simple-default"), ["simple-default", "server-draft-default"]);
+    assert!(only("=simple").is_err_and(|e| e.starts_with("--only =simple: no such method; there are server-plain, ")));
+}
+
+#[test]
+fn a_method_without_a_length_leaves_it_to_its_program() {
+    let has = |method: &str, word: &str| {
+        let all = only(&format!("={method}")).unwrap();
+        assert_eq!(all[1].name, method);
+        all[1].arguments.iter().any(|argument| argument.starts_with(word))
+    };
+    for tool in ["lookup", "simple", "server-draft"] {
+        assert!(has(&format!("{tool}-3"), "--spec-draft-n-max"));
+        assert!(!has(&format!("{tool}-default"), "--spec-draft-n-max"));
+        assert!(!has(&format!("{tool}-default"), "--spec-draft-p-min"));
+    }
+    assert!(has("foretoken-model-3", "speculation.depth=3") && has("foretoken-model-3", "speculation.adaptive=false"));
+    assert!(has("foretoken-model", "drafter.model=") && !has("foretoken-model", "speculation."));
 }

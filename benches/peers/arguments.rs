@@ -23,7 +23,7 @@ pub struct Arguments {
     pub context: usize,
     pub repeats: usize,
     pub json: Option<PathBuf>,
-    /// Names of methods, or their beginnings; empty means all.
+    /// Names of methods or their beginnings, after `=` whole names; empty means all.
     pub only: Vec<String>,
 }
 

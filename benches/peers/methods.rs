@@ -1,7 +1,7 @@
 //! The list of what is compared: each method is a program and its arguments.
 //!
-//! llama.cpp's tools run over the settings that matter to them; foretoken runs as it comes, as plain decoding, and with
-//! the two drafters that llama.cpp has as well. The names here are those of the table and of `--only`.
+//! llama.cpp's tools run over the settings that matter to them and with those that they come with; foretoken runs as it
+//! comes, as plain decoding, and with the two drafters that llama.cpp has as well. The names here are those of the table and of `--only`.
 
 use std::path::PathBuf;
 
@@ -64,8 +64,9 @@ pub fn all(arguments: &Arguments) -> Result<Vec<Method>> {
     Ok(methods)
 }
 
-/// Draft lengths to try.
-const LENGTHS: [usize; 4] = [2, 4, 8, 16];
+/// Draft lengths to try with llama.cpp's tools, and with foretoken's chains.
+const LENGTHS: [usize; 7] = [1, 2, 3, 4, 6, 8, 16];
+const CHAINS: [usize; 5] = [1, 2, 3, 4, 8];
 /// Least probability at which a draft goes on: the tool's default, and one that stops unsure drafts.
 const LEAST: [f64; 2] = [0.0, 0.75];
 
@@ -76,6 +77,7 @@ fn llama_without_a_draft_model(arguments: &Arguments) -> Vec<Method> {
         server("server-plain", Side::Plain, "--spec-type none"),
         method(arguments, Program::Lookup, "lookup-plain", Side::Plain, &lookup(0)),
     ];
+    methods.push(method(arguments, Program::Lookup, "lookup-default", Side::Theirs, ""));
     for n in LENGTHS {
         methods.push(method(arguments, Program::Lookup, &format!("lookup-{n}"), Side::Theirs, &lookup(n)));
     }
@@ -91,23 +93,29 @@ fn llama_without_a_draft_model(arguments: &Arguments) -> Vec<Method> {
 }
 
 fn with_a_draft_model(arguments: &Arguments, draft: &str) -> Vec<Method> {
+    let threads = arguments.threads;
+    let theirs = |program, name: &str, more: &str| {
+        let more = format!("--spec-type draft-simple {more} -td {threads} -tbd {threads}");
+        let mut method = method(arguments, program, name, Side::Theirs, &more);
+        method.arguments.extend(["-md".to_owned(), draft.to_owned()]);
+        method
+    };
     let mut methods = Vec::new();
     for (name, program) in [("simple", Program::Simple), ("server-draft", Program::Server)] {
+        methods.push(theirs(program, &format!("{name}-default"), ""));
         for (n, least) in LENGTHS.iter().flat_map(|&n| LEAST.map(|least| (n, least))) {
             let name = if least > 0.0 { format!("{name}-{n}-p{least}") } else { format!("{name}-{n}") };
-            let threads = arguments.threads;
-            let more = format!(
-                "--spec-type draft-simple --spec-draft-n-max {n} --spec-draft-p-min {least} -td {threads} -tbd {threads}"
-            );
-            let mut method = method(arguments, program, &name, Side::Theirs, &more);
-            method.arguments.extend(["-md".to_owned(), draft.to_owned()]);
-            methods.push(method);
+            methods.push(theirs(program, &name, &format!("--spec-draft-n-max {n} --spec-draft-p-min {least}")));
         }
     }
-    let chain = ["--drafter", "model", "--set", "speculation.adaptive=false", "--set", "speculation.depth=4"];
-    let mut model = ours(arguments, "foretoken-model-4", &chain);
-    model.arguments.extend(["--set".to_owned(), model_setting(draft)]);
-    methods.push(model);
+    let model = model_setting(draft);
+    let adaptive = ["--drafter", "model", "--set", &model];
+    methods.push(ours(arguments, "foretoken-model", &adaptive));
+    methods.extend(CHAINS.map(|n| {
+        let depth = format!("speculation.depth={n}");
+        let chain = ["--set", "speculation.adaptive=false", "--set", &depth];
+        ours(arguments, &format!("foretoken-model-{n}"), &[&adaptive[..], &chain].concat())
+    }));
     methods
 }
 
@@ -160,9 +168,12 @@ fn method(arguments: &Arguments, program: Program, name: &str, side: Side, more:
     Method { name: name.to_owned(), side, program, arguments: words }
 }
 
-/// Those whose names are in `only` or go on from one of its names; always the first.
+/// Those whose names are in `only` or go on from one of its names, after `=` that name alone; always the first.
 fn chosen(methods: Vec<Method>, only: &[String]) -> Result<Vec<Method>> {
-    let fits = |name: &str, wanted: &String| name == wanted || name.starts_with(&format!("{wanted}-"));
+    let fits = |name: &str, wanted: &String| match wanted.strip_prefix('=') {
+        Some(wanted) => name == wanted,
+        None => name == wanted || name.starts_with(&format!("{wanted}-")),
+    };
     if let Some(unknown) = only.iter().find(|wanted| !methods.iter().any(|m| fits(&m.name, wanted))) {
         let names: Vec<&str> = methods.iter().map(|m| m.name.as_str()).collect();
         return Err(format!("--only {unknown}: no such method; there are {}", names.join(", ")));
