@@ -91,6 +91,8 @@ pub struct Row {
     pub ratio_interval_95: Option<(f64, f64)>,
     /// `ratio` with prefill counted: tokens per second of the whole wait.
     pub wall_ratio: Option<f64>,
+    /// 95 % bootstrap interval of `wall_ratio`, drawn in the same way.
+    pub wall_ratio_interval_95: Option<(f64, f64)>,
     /// Share of prompts whose median ratio is below 0.98.
     pub slower: Option<f64>,
     /// The prompt with the lowest median ratio, and that ratio.
@@ -213,6 +215,24 @@ impl Comparison {
         Some(self.quotient(run, 0)?.whole)
     }
 
+    /// The same with prefill counted.
+    pub fn wall_ratio(&self, run: &Run) -> Option<f64> {
+        Some(self.wall_quotient(run)?.whole)
+    }
+
+    /// Each stretch has its share of its text's prefill.
+    fn wall_quotient(&self, run: &Run) -> Option<Quotient> {
+        let plain = &self.plain(run)?.stats;
+        let whole = run.stats.tokens_per_wall_second()? / plain.tokens_per_wall_second()?;
+        let mut stretches = self.quotient(run, 0)?.stretches;
+        let n = stretches.len() as f64;
+        for (other, one) in &mut stretches {
+            *other += plain.prefill.as_secs_f64() / n;
+            *one += run.stats.prefill.as_secs_f64() / n;
+        }
+        Some(Quotient { whole, stretches })
+    }
+
     /// Tokens/s over those of another method on the same prompt in the same repeat.
     fn quotient(&self, run: &Run, method: usize) -> Option<Quotient> {
         let other = &self.beside(run, method)?.stats;
@@ -250,7 +270,12 @@ impl Comparison {
         let kinds = kind.map_or_else(|| self.kinds(), |kind| vec![kind]);
         let ratios: Vec<Kind> = kinds.iter().map(|kind| self.ratios(method, kind)).collect();
         let speeds: Option<Vec<f64>> = kinds.iter().map(|kind| self.speed(method, kind)).collect();
-        let medians: Option<Vec<f64>> = ratios.iter().map(|kind| median(&wholes(kind))).collect();
+        let walls: Vec<Kind> =
+            kinds.iter().map(|kind| self.by_prompts(method, kind, |run| self.wall_quotient(run))).collect();
+        let mean = |of: &[Kind]| {
+            let medians: Option<Vec<f64>> = of.iter().map(|kind| median(&wholes(kind))).collect();
+            geometric_mean(&medians?)
+        };
         let sum = sum(&runs);
         let decode = sum.decode.as_secs_f64();
         let percent = |time: std::time::Duration| (decode > 0.0).then(|| 100.0 * time.as_secs_f64() / decode);
@@ -262,10 +287,11 @@ impl Comparison {
             kind: kind.unwrap_or("overall").to_owned(),
             prompts: self.prompts.iter().filter(|p| kind.is_none_or(|kind| p.kind == kind)).count(),
             runs: runs.len(),
-            ratio: medians.and_then(|m| geometric_mean(&m)),
+            ratio: mean(&ratios),
             ratio_quartiles: quartiles(&ratios.iter().flat_map(wholes).collect::<Vec<_>>()),
             ratio_interval_95: interval(&ratios, BOOTSTRAP_SEED),
-            wall_ratio: self.wall_ratio(method, &kinds),
+            wall_ratio: mean(&walls),
+            wall_ratio_interval_95: interval(&walls, BOOTSTRAP_SEED),
             slower: self.slower(method, &kinds),
             worst: self.by_prompt(method, &kinds).into_iter().min_by(|a, b| a.1.total_cmp(&b.1)),
             tokens_per_second: speeds.and_then(|s| geometric_mean(&s)),
@@ -315,16 +341,6 @@ impl Comparison {
         (!ratios.is_empty()).then(|| slower as f64 / ratios.len() as f64)
     }
 
-    fn wall_ratio(&self, method: usize, kinds: &[&str]) -> Option<f64> {
-        let wall = |run: &Run| run.stats.tokens_per_wall_second();
-        let of_kind = |kind: &&str| {
-            let runs = self.runs_of(method, Some(kind));
-            let ratios: Vec<f64> = runs.iter().filter_map(|r| Some(wall(r)? / wall(self.plain(r)?)?)).collect();
-            median(&ratios)
-        };
-        geometric_mean(&kinds.iter().map(of_kind).collect::<Option<Vec<f64>>>()?)
-    }
-
     fn speed(&self, method: usize, kind: &str) -> Option<f64> {
         let runs = self.runs_of(method, Some(kind));
         median(&runs.iter().filter_map(|r| r.stats.tokens_per_second()).collect::<Vec<f64>>())
@@ -367,6 +383,7 @@ impl Comparison {
             lines.extend(split(overall));
             lines.extend(energy(overall));
             lines.extend(extremes(overall));
+            lines.extend(waits(overall));
             lines.extend(self.difference(method));
         }
         lines.extend(rows.iter().filter(|_| method > 0).filter_map(loss));
@@ -390,8 +407,6 @@ const HEADER: &str = "  kind        ratio  quartiles   95 % range  tokens/s  rat
                       draft verify  rest%  plain differs cycling";
 
 fn line(row: &Row) -> String {
-    let number = |x: Option<f64>, digits: usize| x.map_or("-".to_owned(), |x| format!("{x:.digits$}"));
-    let range = |r: Option<(f64, f64)>| r.map_or("-".to_owned(), |(a, b)| format!("{a:.2}-{b:.2}"));
     let rest = row.draft_percent.zip(row.verify_percent).map(|(draft, verify)| 100.0 - draft - verify);
     format!(
         "  {:<10} {:>6}  {:<11} {:<11} {:>8} {:>5} {:>6}  {:>5} {:>6} {:>6}  {:>5} {:>7} {:>7}",
@@ -409,6 +424,14 @@ fn line(row: &Row) -> String {
         row.differing.map_or("-".to_owned(), |n| n.to_string()),
         row.cycling,
     )
+}
+
+fn number(x: Option<f64>, digits: usize) -> String {
+    x.map_or("-".to_owned(), |x| format!("{x:.digits$}"))
+}
+
+fn range(of: Option<(f64, f64)>) -> String {
+    of.map_or("-".to_owned(), |(a, b)| format!("{a:.2}-{b:.2}"))
 }
 
 fn positions(overall: &Row) -> Option<String> {
@@ -430,14 +453,13 @@ fn choices(overall: &Row) -> Option<String> {
     (!shown.is_empty()).then(|| format!("  nodes verified, % of rounds and ms of their pass: {}", shown.join(", ")))
 }
 
-/// Where the time of decoding went, and how long it took to begin.
+/// Where the time of decoding went.
 fn split(overall: &Row) -> Option<String> {
     let r = overall;
     let parts = [r.draft_percent?, r.verify_percent?, r.sampling_percent?, r.cache_percent?, r.other_percent?];
     let named = ["draft", "verify", "sampling", "cache", "other"].iter().zip(parts);
     let named: Vec<String> = named.map(|(name, part)| format!("{name} {part:.1}")).collect();
-    let first = 1000.0 * r.time_to_first_token_s?;
-    Some(format!("  time in %: {}; first token after {first:.0} ms", named.join(", ")))
+    Some(format!("  time in %: {}", named.join(", ")))
 }
 
 fn energy(overall: &Row) -> Option<String> {
@@ -445,18 +467,23 @@ fn energy(overall: &Row) -> Option<String> {
     Some(format!("  {joules:.2} J/token, with the prompt's share and whatever else ran on the processors"))
 }
 
-/// How a method does at its worst, and what the user waits for.
+/// How a method does at its worst.
 fn extremes(overall: &Row) -> Option<String> {
     let (worst, ratio) = overall.worst.as_ref()?;
-    let s = &overall.summary;
-    let milliseconds = |pause: Option<f64>| pause.map_or("-".to_owned(), |pause| format!("{:.0}", 1000.0 * pause));
+    let slower = 100.0 * overall.slower.unwrap_or(0.0);
+    Some(format!("  {slower:.0} % of prompts below 0.98; worst {} at {ratio:.2}", shortened(worst, 20)))
+}
+
+/// What the user waits for.
+fn waits(overall: &Row) -> Option<String> {
+    let milliseconds = |seconds: Option<f64>| number(seconds.map(|seconds| 1000.0 * seconds), 0);
     Some(format!(
-        "  {:.0} % of prompts below 0.98; worst {} at {ratio:.2}; with prefill {:.2}; pauses p50 {} ms, p95 {} ms",
-        100.0 * overall.slower.unwrap_or(0.0),
-        shortened(worst, 20),
-        overall.wall_ratio.unwrap_or(f64::NAN),
-        milliseconds(s.pause_p50_s),
-        milliseconds(s.pause_p95_s),
+        "  with prefill {:.2}, 95 % range {}; first token after {} ms; pauses p50 {} ms, p95 {} ms",
+        overall.wall_ratio?,
+        range(overall.wall_ratio_interval_95),
+        milliseconds(overall.time_to_first_token_s),
+        milliseconds(overall.summary.pause_p50_s),
+        milliseconds(overall.summary.pause_p95_s),
     ))
 }
 
@@ -603,6 +630,29 @@ pub(crate) mod tests {
         assert_eq!(told, [("guess", "easy", Some(2.0)), ("guess", "difficult-one", Some(0.5))]);
         assert!(cells.iter().zip(&rows).all(|(cell, row)| cell.ratio_interval_95 == row.ratio_interval_95));
         assert!(comparison().rows(0).iter().all(|r| r.ratio == Some(1.0) && r.differing == Some(0)));
+    }
+
+    #[test]
+    fn a_ratio_with_prefill_has_an_interval_too() {
+        // Decoding takes 400 ms plainly and half or twice that; reading the prompt is as long for both.
+        let mut comparison = comparison();
+        let overall = |comparison: &Comparison| comparison.rows(1).pop().unwrap();
+        comparison.runs.iter_mut().for_each(|run| run.stats.prefill = Duration::from_millis(400));
+        let near = |ratio: Option<f64>, to: f64| (ratio.unwrap() - to).abs() < 1e-6;
+        assert!(near(comparison.rows(1)[0].wall_ratio, 800.0 / 600.0));
+        let prefills = comparison.runs.iter_mut().filter(|run| run.method == 1 && run.repeat == 1);
+        prefills.for_each(|run| run.stats.prefill = Duration::from_millis(0));
+        let (low, high) = comparison.rows(1)[0].wall_ratio_interval_95.unwrap();
+        assert!(near(Some(low), 800.0 / 600.0) && near(Some(high), 800.0 / 200.0), "{low} {high}");
+        let (row, table) = (overall(&comparison), comparison.table());
+        let (low, high) = row.wall_ratio_interval_95.unwrap();
+        let told = format!("with prefill {:.2}, 95 % range {low:.2}-{high:.2}; first token", row.wall_ratio.unwrap());
+        assert!(low < high && table.contains(&told), "{table}");
+        // Where methods took turns, one text has an interval, and each turn its share of the prefill.
+        comparison.turn = Some(1);
+        comparison.runs.retain(|run| run.repeat == 0);
+        let (low, high) = comparison.rows(1)[0].wall_ratio_interval_95.unwrap();
+        assert!(near(Some(low), 800.0 / 600.0) && near(Some(high), low), "{low} {high}");
     }
 
     #[test]

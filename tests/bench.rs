@@ -128,8 +128,9 @@ fn counts_and_ratios_add_up() {
         let product: f64 = kinds.iter().map(|k| number(&k["ratio"])).product();
         assert!((number(&overall["ratio"]) - product.sqrt()).abs() < 1e-9, "{overall}");
         assert_eq!(number(&overall["summary"]["generated_tokens"]), 48.0);
-        let interval = array(&overall["ratio_interval_95"]);
-        assert!(number(&interval[0]) <= number(&interval[1]));
+        for interval in ["ratio_interval_95", "wall_ratio_interval_95"].map(|name| array(&overall[name])) {
+            assert!(number(&interval[0]) <= number(&interval[1]));
+        }
     }
 }
 

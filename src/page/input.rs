@@ -121,6 +121,12 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// Its 95 % interval.
     pub ratio_interval_95: Option<(f64, f64)>,
+    /// The same with prefill counted.
+    pub wall_ratio: Option<f64>,
+    /// Its 95 % interval.
+    pub wall_ratio_interval_95: Option<(f64, f64)>,
+    /// Median seconds from the prompt to the first token.
+    pub time_to_first_token_s: Option<f64>,
     /// What a round costs.
     pub round_cost: Option<RoundCost>,
     /// Percent of the time in which drafts were made.
@@ -186,6 +192,10 @@ pub struct Summary {
     /// Seconds in the target's passes.
     #[serde(default)]
     pub verify_s: f64,
+    /// The pause between two bursts of tokens that half of all pauses do not exceed, in seconds.
+    pub pause_p50_s: Option<f64>,
+    /// And the one that 95 % do not.
+    pub pause_p95_s: Option<f64>,
     /// Realised over predicted tokens per second.
     pub realised_over_predicted: Option<f64>,
     /// Rounds by the nodes that they scored.
@@ -375,6 +385,11 @@ impl Row {
     /// The interval of the ratio, if it says anything: of a single run it has no width.
     pub fn interval(&self) -> Option<(f64, f64)> {
         self.ratio_interval_95.filter(|(low, high)| high > low)
+    }
+
+    /// The same of the ratio with prefill counted.
+    pub fn wall_interval(&self) -> Option<(f64, f64)> {
+        self.wall_ratio_interval_95.filter(|(low, high)| high > low)
     }
 
     /// Faster, slower or neither, as far as can be told.

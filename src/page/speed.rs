@@ -144,12 +144,22 @@ fn kind_table(report: &Report, kinds: &[&str]) -> Element {
             format!("{kind}, {}", method.name),
             number(row.ratio, 2),
             between(row.interval()),
+            number(row.wall_ratio, 2),
+            between(row.wall_interval()),
             number(summary.tokens_per_round(), 2),
             number(summary.acceptance_rate(), 3),
         ])
     };
     let cells = kinds.iter().flat_map(|&kind| report.methods().iter().map(move |method| (kind, method)));
-    let head = ["kind, method", "speed", "95 % interval", "tokens per round", "acceptance rate"];
+    let head = [
+        "kind, method",
+        "speed",
+        "95 % interval",
+        "with prefill",
+        "95 % interval",
+        "tokens per round",
+        "acceptance rate",
+    ];
     table("speed by kind of text", &head, cells.filter_map(row).collect())
 }
 

@@ -9,13 +9,14 @@ use serde_json::Value;
 
 use crate::cli::{output, Failure};
 
-const COLUMNS: [&str; 30] = [
+const COLUMNS: [&str; 31] = [
     "config",
     "prompt",
     "kind",
     "temperature",
     "repeat",
     "ratio",
+    "wall_ratio",
     "differs_at",
     "cycling",
     "prompt_tokens",
@@ -79,7 +80,7 @@ mod tests {
         let table = table(&[run]).unwrap();
         let (head, line) = table.split_once('\n').unwrap();
         assert_eq!(head.split(',').count(), COLUMNS.len());
-        assert!(line.starts_with("\"a, b\",\"say \"\"hi\"\"\nthen\",plain,,,,,true,"), "{line}");
+        assert!(line.starts_with("\"a, b\",\"say \"\"hi\"\"\nthen\",plain,,,,,,true,"), "{line}");
         assert_eq!(line.matches(',').count(), COLUMNS.len(), "one stands within quotes: {line}");
     }
 }
