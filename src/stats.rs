@@ -33,7 +33,7 @@ pub struct Round {
     pub cache: Duration,
     /// Time of the whole round.
     pub total: Duration,
-    /// What was expected of it before its nodes were scored, if anything was.
+    /// What was predicted of it when its tree was grown and nothing of it scored yet, if anything was.
     pub predicted: Option<Prediction>,
     /// The number of threads, if it is chosen from round to round; one that is only being tried does not count.
     pub threads: Option<usize>,
@@ -41,7 +41,7 @@ pub struct Round {
     pub slower: Option<f64>,
 }
 
-/// What a round is expected to bring and to cost.
+/// What a round is predicted to bring and to cost, its drafts being made and not yet scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// Tokens, the recovered or bonus token included.
@@ -113,7 +113,11 @@ pub struct Stats {
     /// Tokens of every round. Records from before this was kept have none.
     #[serde(default)]
     yields: Vec<u16>,
-    /// What was expected of the rounds of which anything was, and what they gave.
+    /// Tokens and seconds predicted of every round, before its nodes were scored; what came is in `yields` and `pauses`.
+    /// Rounds after the last predicted one are left out. Records from before this was kept have none.
+    #[serde(default)]
+    predictions: Vec<Option<(f32, f32)>>,
+    /// What was predicted of the rounds of which anything was, and what they gave.
     predicted: Prediction,
     realised: Prediction,
 }
@@ -167,6 +171,8 @@ impl Stats {
         self.pauses.push(round.total.as_secs_f32());
         self.yields.push(u16::try_from(round.tokens.len()).unwrap_or(u16::MAX));
         if let Some(predicted) = round.predicted {
+            self.predictions.resize(self.pauses.len() - 1, None);
+            self.predictions.push(Some((predicted.tokens as f32, predicted.seconds as f32)));
             self.predicted += predicted;
             let (tokens, seconds) = (round.tokens.len() as f64, round.total.as_secs_f64());
             self.realised += Prediction { tokens, seconds };
@@ -193,6 +199,10 @@ impl Stats {
         self.cache += other.cache;
         self.decode += other.decode;
         self.first += other.first;
+        if !other.predictions.is_empty() {
+            self.predictions.resize(self.pauses.len(), None);
+            self.predictions.extend_from_slice(&other.predictions);
+        }
         self.pauses.extend_from_slice(&other.pauses);
         self.yields.extend_from_slice(&other.yields);
         self.predicted += other.predicted;
@@ -239,7 +249,8 @@ impl Stats {
         (seconds > 0.0).then(|| self.generated_tokens as f64 / seconds)
     }
 
-    /// Realised / predicted tokens per second, over the rounds that were predicted; `None` if none was.
+    /// Realised / predicted tokens per second, over the rounds that were predicted; `None` if none was. A prediction is
+    /// made before the nodes are scored, but after they were drafted.
     pub fn realised_over_predicted(&self) -> Option<f64> {
         let speed = |p: &Prediction| (p.seconds > 0.0).then(|| p.tokens / p.seconds);
         speed(&self.realised).zip(speed(&self.predicted)).map(|(realised, predicted)| realised / predicted)
@@ -403,7 +414,7 @@ pub struct Summary {
     pub pause_p50_s: Option<f64>,
     /// The pause that 95 % of all pauses do not exceed, in seconds.
     pub pause_p95_s: Option<f64>,
-    /// Realised / predicted tokens per second, over the rounds that were predicted.
+    /// Realised / predicted tokens per second, over the rounds that were predicted before their nodes were scored.
     pub realised_over_predicted: Option<f64>,
 }
 
@@ -554,6 +565,28 @@ mod tests {
         let mut forever: Stats = serde_json::from_str(&forever).unwrap();
         forever.merge(&forever.clone());
         assert_eq!(forever.prefill, 2 * Duration::from_nanos(u64::MAX), "the longest times that a file can hold");
+    }
+
+    #[test]
+    fn predictions_stand_beside_what_came() {
+        let predicted = |tokens, seconds| Round { predicted: Some(Prediction { tokens, seconds }), ..round(4, 4, 3) };
+        let mut stats = Stats::default();
+        [predicted(2.5, 0.5), round(0, 0, 0), predicted(3.5, 0.25)].iter().for_each(|r| stats.add(r));
+        let some = |tokens, seconds| Some((tokens, seconds));
+        assert_eq!(stats.predictions, [some(2.5, 0.5), None, some(3.5, 0.25)]);
+        assert_eq!((stats.yields.len(), stats.pauses.len()), (3, 3));
+        stats.add(&round(0, 0, 0));
+        let before = stats.predictions.clone();
+        stats.merge(&stats.clone());
+        assert_eq!(
+            stats.predictions,
+            [&before[..], &[None], &before[..]].concat(),
+            "a round without one keeps its place"
+        );
+        let mut old = serde_json::to_value(&stats).unwrap();
+        old.as_object_mut().unwrap().remove("predictions");
+        let old: Stats = serde_json::from_value(old).unwrap();
+        assert_eq!((old.predictions.len(), old.realised_over_predicted()), (0, stats.realised_over_predicted()));
     }
 
     #[test]

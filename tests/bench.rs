@@ -158,6 +158,22 @@ fn taking_turns_changes_no_count() {
     );
 }
 
+/// Tokens and seconds of each predicted round, and their sums.
+fn predictions_stand_beside_what_came(stats: &Value, is_adaptive: bool) {
+    let predictions = array(&stats["predictions"]);
+    assert_eq!(predictions.iter().any(|p| !p.is_null()), is_adaptive, "{stats}");
+    let rounds = number(&stats["rounds"]) as usize;
+    assert!(predictions.len() <= rounds, "{stats}");
+    assert_eq!([array(&stats["yields"]).len(), array(&stats["pauses"]).len()], [rounds, rounds], "{stats}");
+    let sum = |part: usize| predictions.iter().filter_map(|p| p[part].as_f64()).sum::<f64>();
+    for (part, name) in ["tokens", "seconds"].iter().enumerate() {
+        assert!(
+            (sum(part) / number(&stats["predicted"][name]).max(1e-9) - 1.0).abs() < 1e-5 || !is_adaptive,
+            "{stats}"
+        );
+    }
+}
+
 /// The rounds by their nodes are all rounds, with all tokens and all the time of drafts and passes.
 fn rounds_by_nodes_add_up(run: &Value) {
     let sum = |of: &dyn Fn(&Value) -> f64| array(&run["by_nodes"]).iter().map(of).sum::<f64>();
@@ -295,6 +311,10 @@ fn a_comparison_goes_on_from_its_raw_data() {
     let whole = std::fs::read_to_string(&file).unwrap();
     assert_eq!(whole.lines().count(), 1 + 3 * 2 * 2, "a head, and configs, prompts, repeats");
     assert!(!whole.contains(root().to_str().unwrap()), "it says nothing of anyone's disk");
+
+    for run in whole.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        predictions_stand_beside_what_came(&run["stats"], run["method"] == 2);
+    }
 
     // All is there: nothing runs, and the report is computed from the file.
     let again = json(&arguments);

@@ -1,5 +1,5 @@
 //! What the controller of each adaptive method chose, how true its estimates of acceptance were, and whether its rounds
-//! ran as it foresaw.
+//! ran as it predicted.
 
 use super::figure::{figure, number, table, Section};
 use super::input::{Calibration, Control, Method, Report, Row};
@@ -9,7 +9,7 @@ use super::rows::{self, Dot, Rows};
 use super::scale::Scale;
 use super::speed::count;
 
-/// Choices, reliability and foresight of every adaptive method.
+/// Choices, reliability and predictions of every adaptive method.
 pub fn controller(report: &Report) -> Option<Section> {
     let mut figures = Vec::new();
     let mut tables = Vec::new();
@@ -20,13 +20,15 @@ pub fn controller(report: &Report) -> Option<Section> {
             figures.extend(curve(report, method, control));
             tables.extend(calibration_table(method, control));
         }
-        figures.extend(foresight(method));
+        figures.extend(predictions(method));
     }
     let lead = element("p")
         .text(
             "How many nodes it had scored, from none on; how often guesses were accepted that it gave such a chance; ",
         )
-        .text("and the speed of its rounds over the speed that it foresaw.");
+        .text(
+            "and the speed of its rounds over the one predicted when their drafts were made, before they were scored.",
+        );
     (!figures.is_empty()).then_some(Section { title: "The controller", lead, figures, tables })
 }
 
@@ -113,7 +115,7 @@ fn curve(report: &Report, method: &Method, control: &Control) -> Option<Element>
     Some(figure(&format!("{}: T(n) as it knew it", method.name), plot.svg()))
 }
 
-fn foresight(method: &Method) -> Option<Element> {
+fn predictions(method: &Method) -> Option<Element> {
     let row = |row: &Row| {
         let ratio = row.summary.realised_over_predicted?;
         let dot = Dot { value: ratio, interval: None, class: "one", about: format!("{}: {ratio:.2}", row.kind) };
@@ -126,7 +128,7 @@ fn foresight(method: &Method) -> Option<Element> {
     let values = rows.iter().filter_map(|row| row.dot.as_ref()).map(|dot| dot.value);
     let rows = Rows {
         title: format!("Realised over predicted speed of {}", method.name),
-        about: "By kind of text; the line is where rounds ran as foreseen.".to_owned(),
+        about: "By kind of text; the line is where rounds ran as predicted before they were scored.".to_owned(),
         axis: (Scale::log(values.chain([0.8, 1.25])), "realised / predicted speed".to_owned()),
         mark: Some(1.0),
         rows,
