@@ -20,6 +20,9 @@ pub fn quartiles(values: &[f64]) -> Option<(f64, f64)> {
 
 /// The geometric mean. `None` if there is nothing, or something not positive.
 pub fn geometric_mean(values: &[f64]) -> Option<f64> {
+    if let [one] = values {
+        return Some(*one).filter(|&one| one > 0.0); // exp(ln(x)) may differ in the last digit
+    }
     let sum: Option<f64> = values.iter().map(|&v| (v > 0.0).then(|| v.ln())).sum();
     sum.filter(|_| !values.is_empty()).map(|sum| (sum / values.len() as f64).exp())
 }
@@ -136,7 +139,8 @@ mod tests {
     #[test]
     fn geometric_means() {
         assert!((geometric_mean(&[2.0, 8.0]).unwrap() - 4.0).abs() < 1e-12);
-        assert_eq!(geometric_mean(&[]), None);
+        assert_eq!(geometric_mean(&[0.34817062223924033]), Some(0.34817062223924033), "of one, itself");
+        assert_eq!((geometric_mean(&[]), geometric_mean(&[0.0])), (None, None));
         assert_eq!(geometric_mean(&[1.0, 0.0]), None);
     }
 
