@@ -19,6 +19,7 @@ mod rows;
 mod scale;
 mod setting;
 mod speed;
+mod wait;
 
 use markup::{element, Element};
 
@@ -53,6 +54,7 @@ fn contents(reports: &[Report]) -> Option<Element> {
 fn article((i, report): (usize, &Report)) -> Element {
     let sections = [
         speed::by_kind(report),
+        wait::waits(report),
         rounds::rounds(report),
         rounds::positions(report),
         expectation::expectation(report),
@@ -79,14 +81,16 @@ mod tests {
 
     fn row(kind: &str, ratio: f64, shares: &[f64]) -> Value {
         json!({
-            "kind": kind, "ratio": ratio, "ratio_interval_95": [0.9 * ratio, 1.1 * ratio], "differing": 0, "cycling": 1,
+            "kind": kind, "ratio": ratio, "ratio_interval_95": [0.9 * ratio, 1.1 * ratio],
+            "wall_ratio": 0.8 * ratio, "wall_ratio_interval_95": [0.7 * ratio, 0.9 * ratio],
+            "time_to_first_token_s": 0.25, "differing": 0, "cycling": 1,
             "draft_percent": 20.0, "verify_percent": 75.0, "sampling_percent": 2.0, "cache_percent": 1.0,
             "other_percent": 2.0, "joules_per_token": null,
             "round_cost": {"draft": 0.2, "draft_per_node": 0.05, "verify": 1.3, "other": 0.01, "pass_tokens": 3.0,
                 "pass_ratio": 1.3},
             "summary": {"rounds": 100, "plain_rounds": 10, "drafted": 180, "accepted": 110, "verify_s": 1.3,
-                "acceptance_by_position": shares, "conditional_acceptance_by_position": shares, "reached_by_position": shares, "realised_over_predicted": 0.97,
-                "by_nodes": [{"nodes": 0, "rounds": 10, "pass_s": 0.01}, {"nodes": 2, "rounds": 90, "pass_s": 0.013}]},
+                "acceptance_by_position": shares, "conditional_acceptance_by_position": shares, "reached_by_position": shares, "realised_over_predicted": 0.97, "pause_p50_s": 0.0125, "pause_p95_s": 0.5,
+                "by_nodes": [{"nodes": 0, "rounds": 10, "pass_s": 0.01}, {"nodes": 2, "rounds": 90, "pass_s": 0.013, "accepted": [40, 30, 20]}]},
         })
     }
 
@@ -167,6 +171,7 @@ mod tests {
         assert_sound(&page);
         for title in [
             "Speed by kind of text",
+            "What the user waits for",
             "What a round brings and costs",
             "Acceptance by position",
             "Theory and measurement, by acceptance",
@@ -191,6 +196,26 @@ mod tests {
         assert!(page.contains("with long, 0.70."), "the slowest prompt");
         assert!(page.contains("<b>long</b>: overall 0.90, &lt;/title&gt;"), "what is slower, and on what");
         assert!(!page.contains("<b>short</b>") && !page.contains("<b>free</b>"), "what is not slower is no loss");
+    }
+
+    #[test]
+    fn waits_and_accepted_counts_are_in_tables() {
+        let cells = |row: &[&str]| row.iter().map(|cell| format!("<td>{cell}</td>")).collect::<String>();
+        let page = drawn(&sample());
+        let waits = cells(&["1.36", "1.19–1.53", "250.0", "12.5", "500.0"]);
+        assert!(page.contains(&format!("<th scope=\"row\">free</th>{waits}")), "{page}");
+        let accepted = cells(&["90", "40", "30", "20"]);
+        assert!(page.contains(&format!("<th scope=\"row\">free, 2</th>{accepted}")), "{page}");
+        let mut old = sample().to_string();
+        for name in ["wall_ratio", "pause_p50_s", "accepted\":["] {
+            old = old.replace(&format!("\"{name}"), &format!("\"other_{name}"));
+        }
+        let old = drawn(&old.parse().expect("a report"));
+        assert!(
+            !old.contains("What the user waits for") && !old.contains("nodes scored and guesses accepted"),
+            "{old}"
+        );
+        assert_sound(&old);
     }
 
     #[test]

@@ -378,9 +378,12 @@ impl Comparison {
         lines.extend(rows.iter().map(line));
         lines.extend(self.row_without_cycles(method).as_ref().map(line));
         if let Some(overall) = rows.last().filter(|_| method > 0) {
-            lines.extend(positions(overall));
+            let summary = &overall.summary;
+            lines.extend(positions("acceptance by position", &summary.acceptance_by_position));
+            lines.extend(positions("of rounds that came so far", &summary.conditional_acceptance_by_position));
             lines.extend(choices(overall));
             lines.extend(split(overall));
+            lines.extend(truth(overall, self.control(method)));
             lines.extend(energy(overall));
             lines.extend(extremes(overall));
             lines.extend(waits(overall));
@@ -434,11 +437,10 @@ fn range(of: Option<(f64, f64)>) -> String {
     of.map_or("-".to_owned(), |(a, b)| format!("{a:.2}-{b:.2}"))
 }
 
-fn positions(overall: &Row) -> Option<String> {
-    let rates = &overall.summary.acceptance_by_position;
+fn positions(what: &str, rates: &[f64]) -> Option<String> {
     let shown: Vec<String> = rates.iter().take(14).map(|rate| format!("{rate:.2}")).collect();
     let more = if rates.len() > shown.len() { " …" } else { "" };
-    (!shown.is_empty()).then(|| format!("  acceptance by position: {}{more}", shown.join(" ")))
+    (!shown.is_empty()).then(|| format!("  {what}: {}{more}", shown.join(" ")))
 }
 
 /// The commonest numbers of nodes, how often each was verified and what its pass took.
@@ -460,6 +462,18 @@ fn split(overall: &Row) -> Option<String> {
     let named = ["draft", "verify", "sampling", "cache", "other"].iter().zip(parts);
     let named: Vec<String> = named.map(|(name, part)| format!("{name} {part:.1}")).collect();
     Some(format!("  time in %: {}", named.join(", ")))
+}
+
+/// How true control's predictions and its estimates of acceptance were.
+fn truth(overall: &Row, control: Option<control::Report>) -> Option<String> {
+    let speed = overall.summary.realised_over_predicted;
+    let speed = speed.map(|ratio| format!("realised / predicted speed {ratio:.2}"));
+    let score = |of: control::Report| {
+        let (brier, own) = (of.calibration.brier?, of.calibration.brier_of_beliefs?);
+        Some(format!("Brier score {brier:.3}, of the drafter's own beliefs {own:.3}"))
+    };
+    let told: Vec<String> = speed.into_iter().chain(control.and_then(score)).collect();
+    (!told.is_empty()).then(|| format!("  {}", told.join("; ")))
 }
 
 fn energy(overall: &Row) -> Option<String> {
@@ -684,6 +698,20 @@ pub(crate) mod tests {
         assert!(table.lines().all(|l| l.chars().count() <= WIDTH), "{table}");
         assert!(table.contains("2 of 4 greedy texts leave plain text, the first at token 2"), "{table}");
         assert!(table.contains("  0.50 J/token"), "{table}");
+        let mut more = comparison();
+        more.runs.iter_mut().filter(|r| r.method == 1 && r.prompt == 0).for_each(|r| r.stats.add(&round(2, 0, 10)));
+        let more = more.table();
+        assert!(more.contains("  acceptance by position: 0.17 0.50 1.00 0.00\n"), "{more}");
+        assert!(
+            more.contains("  of rounds that came so far: 0.17 1.00 1.00 0.00\n"),
+            "nobody came to what stands below a rejected guess: {more}"
+        );
+        let cases = [(Some(0.5), "  realised / predicted speed 0.50"), (None, "")];
+        for (realised_over_predicted, told) in cases {
+            let mut overall = comparison().rows(1).pop().unwrap();
+            overall.summary.realised_over_predicted = realised_over_predicted;
+            assert_eq!(truth(&overall, None).unwrap_or_default(), told);
+        }
         assert!(table.contains("% of rounds and ms of their pass: 1: 80 100.0, 4: 20 100.0\n"), "{table}");
         let loss = "difficul…: 1.00 tokens a round (rate 0.00) cost 2.00 plain steps: draft 0.50, T(2.0)/T(1) 2.00";
         assert!(table.contains(loss), "{table}");

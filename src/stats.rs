@@ -127,6 +127,9 @@ pub struct Stats {
 struct Alike {
     rounds: usize,
     tokens: usize,
+    /// Rounds that accepted 0, 1, 2, … of them. Records from before this was kept have none.
+    #[serde(default)]
+    accepted: Vec<usize>,
     #[serde(with = "nanoseconds")]
     draft: Duration,
     #[serde(with = "nanoseconds")]
@@ -340,6 +343,8 @@ impl Alike {
     fn add(&mut self, round: &Round) {
         self.rounds += 1;
         self.tokens += round.tokens.len();
+        self.accepted.resize(self.accepted.len().max(round.accepted + 1), 0);
+        self.accepted[round.accepted] += 1;
         self.draft += round.draft;
         self.verify += round.score;
     }
@@ -347,6 +352,7 @@ impl Alike {
     fn merge(&mut self, other: &Alike) {
         self.rounds += other.rounds;
         self.tokens += other.tokens;
+        add_each(&mut self.accepted, &other.accepted);
         self.draft += other.draft;
         self.verify += other.verify;
     }
@@ -357,6 +363,7 @@ impl Alike {
             nodes,
             rounds: self.rounds,
             tokens: self.tokens,
+            accepted: self.accepted.clone(),
             pass_s: mean(self.verify),
             draft_s: mean(self.draft),
         }
@@ -434,7 +441,7 @@ mod nanoseconds {
 }
 
 /// What the rounds that verified so many nodes gave and took.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OfNodes {
     /// Nodes verified, the root not counted: n - 1 of T(n).
     pub nodes: usize,
@@ -442,6 +449,8 @@ pub struct OfNodes {
     pub rounds: usize,
     /// Tokens that became final in them, all together.
     pub tokens: usize,
+    /// How many of the rounds accepted 0, 1, 2, … nodes; empty in records from before this was kept.
+    pub accepted: Vec<usize>,
     /// Mean seconds of the verifying pass: T(n) as it was.
     pub pass_s: f64,
     /// Mean seconds of drafting.
@@ -546,8 +555,9 @@ mod tests {
         let mut stats = Stats::default();
         let slow = Round { score: Duration::from_millis(8), ..round(4, 2, 0) };
         [round(4, 4, 3), slow, round(0, 0, 0)].iter().for_each(|r| stats.add(r));
-        let plain = OfNodes { nodes: 0, rounds: 1, tokens: 1, pass_s: 0.004, draft_s: 0.001 };
-        let drafted = OfNodes { nodes: 4, rounds: 2, tokens: 5, pass_s: 0.006, draft_s: 0.001 };
+        let plain = OfNodes { nodes: 0, rounds: 1, tokens: 1, accepted: vec![1], pass_s: 0.004, draft_s: 0.001 };
+        let accepted = vec![1, 0, 0, 1];
+        let drafted = OfNodes { nodes: 4, rounds: 2, tokens: 5, accepted, pass_s: 0.006, draft_s: 0.001 };
         assert_eq!(stats.by_nodes(), [plain, drafted], "no row for what never occurred");
     }
 

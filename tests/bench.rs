@@ -179,6 +179,10 @@ fn rounds_by_nodes_add_up(run: &Value) {
     let sum = |of: &dyn Fn(&Value) -> f64| array(&run["by_nodes"]).iter().map(of).sum::<f64>();
     let of_all = |key: &'static str| sum(&|n: &Value| number(&n[key]) * number(&n["rounds"]));
     assert_eq!(sum(&|n| number(&n["rounds"])), number(&run["rounds"]), "{run}");
+    let accepted = |n: &Value| array(&n["accepted"]).iter().map(number).collect::<Vec<f64>>();
+    assert_eq!(sum(&|n| accepted(n).iter().sum()), number(&run["rounds"]), "{run}");
+    let of_one = |n: &Value| accepted(n).iter().enumerate().map(|(guesses, rounds)| guesses as f64 * rounds).sum();
+    assert_eq!(sum(&of_one), number(&run["accepted"]), "{run}");
     assert_eq!(sum(&|n| number(&n["tokens"])), number(&run["generated_tokens"]), "{run}");
     assert_eq!(of_all("nodes"), number(&run["drafted"]), "{run}");
     assert!((of_all("pass_s") - number(&run["verify_s"])).abs() < 1e-6, "{run}");
@@ -296,6 +300,23 @@ fn csv_has_a_line_for_every_run_with_the_numbers_of_the_report() {
             assert_eq!(field, expected, "{name}");
         }
     }
+    let long = folder.path().join("long.csv");
+    let report = json(&[&["configs/auto.toml", "--csv-long", long.to_str().unwrap()][..], &SMALL].concat());
+    let text = std::fs::read_to_string(&long).unwrap();
+    let overall = &report["configs"][1]["overall"];
+    let expected = [
+        ("auto,overall,acceptance_by_position,1,", &overall["summary"]["acceptance_by_position"][0]),
+        ("auto,overall,pass_s_by_nodes,0,", &overall["summary"]["by_nodes"][0]["pass_s"]),
+        ("auto,overall,rounds_accepting_0_by_nodes,0,", &overall["summary"]["by_nodes"][0]["accepted"][0]),
+        ("auto,overall,round_cost,draft,", &overall["round_cost"]["draft"]),
+        ("auto,overall,calibration_brier,,", &report["configs"][1]["control"]["calibration"]["brier"]),
+        (",,memory,peak_rss_bytes,", &report["memory"]["peak_rss_bytes"]),
+    ];
+    for (start, value) in expected.into_iter().filter(|(_, value)| value.is_number()) {
+        assert!(text.lines().any(|line| line == format!("{start}{value}")), "{start}{value}: {text}");
+    }
+    let both = ["configs/ngram.toml", "--csv", long.to_str().unwrap(), "--csv-long", long.to_str().unwrap()];
+    assert!(error(&[&both[..], &SMALL].concat()).contains("long.csv"));
     let absent = folder.path().join("absent/runs.csv");
     let why = error(&[&["configs/ngram.toml", "--csv", absent.to_str().unwrap()][..], &SMALL].concat());
     assert!(why.contains("runs.csv") && why.contains("its folder does not exist; create it first"), "{why}");

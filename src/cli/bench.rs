@@ -74,6 +74,10 @@ pub struct Bench {
     /// Write every run as a line of this CSV file, too.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Write every number of every method as a line `config,kind,quantity,key,value` of this CSV file, too: rates by
+    /// position, counts by draft length, costs, calibration, memory.
+    #[arg(long, value_name = "FILE")]
+    csv_long: Option<PathBuf>,
     /// Keep every run in this file (JSON lines) as it ends, and go on from what is in it.
     ///
     /// The file must be of the same comparison; only --repeats may differ, and what is there beyond them is left out.
@@ -110,6 +114,7 @@ impl Bench {
             synthetic: None,
             json: false,
             csv: None,
+            csv_long: None,
             raw: None,
             turns: None,
             html: None,
@@ -120,17 +125,21 @@ impl Bench {
         let setups = self.setups()?;
         let targets = setups.iter().map(|setup| &setup.target.model);
         let others = self.configs.iter().chain(&self.prompts).chain(&self.raw).chain(targets).map(PathBuf::as_path);
-        if let Some(csv) = &self.csv {
-            output::spares_models(csv, others.clone())?;
+        let outputs = [&self.csv, &self.csv_long, &self.html];
+        for (i, path) in outputs.iter().enumerate() {
+            let Some(path) = path else { continue };
+            let earlier = outputs[..i].iter().filter_map(|path| path.as_deref());
+            output::spares_models(path, others.clone().chain(earlier))?;
         }
-        if let Some(html) = &self.html {
-            output::spares_models(html, others.chain(self.csv.as_deref()))?;
-        }
-        self.csv.iter().chain(&self.html).try_for_each(|path| output::can_be_made(path))?;
+        outputs.into_iter().flatten().try_for_each(|path| output::can_be_made(path))?;
         let done = self.compare(registry)?;
         let report = json::report(&done, self.repeats);
         // Each is tried whatever became of the others, and stdout last: it may be closed.
         let csv = self.csv.as_deref().map_or(Ok(()), |path| csv::write(report.runs(), path));
+        let long = |path: &Path| {
+            csv::write_long(&serde_json::to_value(&report).map_err(|e| Failure::Running(e.to_string()))?, path)
+        };
+        let csv = csv.and(self.csv_long.as_deref().map_or(Ok(()), long));
         let report = serde_json::to_string(&report).map_err(|e| Failure::Running(e.to_string()))?;
         let page = |path: &Path| super::page::write(&[Report::parse(&report).map_err(Failure::Running)?], path);
         let html = self.html.as_deref().map_or(Ok(()), page);

@@ -204,12 +204,15 @@ pub struct Summary {
 }
 
 /// All rounds that scored so many nodes.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct ByNodes {
     /// Nodes, the root not counted.
     pub nodes: usize,
     /// How many rounds.
     pub rounds: usize,
+    /// How many of them accepted 0, 1, 2, … guesses.
+    #[serde(default)]
+    pub accepted: Vec<usize>,
     /// Mean seconds of the target's pass.
     pub pass_s: f64,
 }

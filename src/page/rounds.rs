@@ -1,7 +1,7 @@
 //! What a round brings and what it costs: tokens against plain steps, the passes of the target, acceptance by position.
 
 use super::figure::{figure, legend, number, table, Section};
-use super::input::{Method, Report, Row};
+use super::input::{ByNodes, Method, Report, Row};
 use super::markup::{element, Element};
 use super::plot::{Mark, Plot};
 use super::rows::{self, Dot, Rows};
@@ -150,9 +150,24 @@ pub fn positions(report: &Report) -> Option<Section> {
     if methods.iter().filter_map(|m| m.overall.as_ref()).any(|row| !of_those_there(row).is_empty()) {
         tables.push(position_table("of the rounds that came to it", &methods, longest, of_those_there));
     }
+    tables.extend(accepted_table(&methods));
     let is_long = |m: &&&Method| positions_of(m) > 1;
     let figures = methods.iter().filter(is_long).map(|m| figure(&m.name, position_plot(m).svg())).collect();
     (!methods.is_empty()).then_some(Section { title: "Acceptance by position", lead, figures, tables })
+}
+
+/// Rounds by the nodes that they scored, and of them those that accepted 0, 1, 2, … guesses.
+fn accepted_table(methods: &[&Method]) -> Option<Element> {
+    let of = |method: &Method| method.overall.as_ref().map_or(Vec::new(), |row| row.summary.by_nodes.clone());
+    let longest = methods.iter().flat_map(|m| of(m)).map(|of| of.accepted.len()).max().filter(|&n| n > 0)?;
+    let accepted: Vec<String> = (0..longest).map(|n| format!("accepted {n}")).collect();
+    let head: Vec<&str> = ["method, nodes", "rounds"].into_iter().chain(accepted.iter().map(String::as_str)).collect();
+    let row = |(name, of): (&str, ByNodes)| {
+        let cells = (0..longest).map(|n| of.accepted.get(n).map_or("–".to_owned(), |rounds| rounds.to_string()));
+        [format!("{name}, {}", of.nodes), of.rounds.to_string()].into_iter().chain(cells).collect()
+    };
+    let rows = methods.iter().flat_map(|m| of(m).into_iter().map(|of| (m.name.as_str(), of))).map(row);
+    Some(table("rounds by nodes scored and guesses accepted", &head, rows.collect()))
 }
 
 fn positions_of(method: &Method) -> usize {

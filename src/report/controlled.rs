@@ -134,6 +134,9 @@ mod tests {
         let control = of(each.clone()).control(1).unwrap();
         assert_is_all(&control);
         assert_eq!(control.curve, [(1, 4.0)], "the last one's");
+        let told = "Brier score 0.250, of the drafter's own beliefs 0.500\n";
+        let table = of(each.clone()).table();
+        assert!(table.contains(told), "{table}");
         assert!(of(each).control(0).is_none(), "nothing was controlled");
         // As it was kept before: all since the process began, which ended after the second run.
         let since = [report(1, 1, 4, 2), report(3, 2, 10, 5), report(1, 3, 14, 7), report(5, 5, 30, 15)];
