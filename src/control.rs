@@ -60,6 +60,8 @@ pub struct Control {
     promise: Promise,
     /// Whether parts of the drafter were seen to guess without a pass of its model.
     guesses_without: bool,
+    /// Whether it was seen to draw without one: what is drawn must be scored.
+    draws_without: bool,
     account: Account,
     mode: Mode,
     round: Option<Planned>,
@@ -118,7 +120,7 @@ struct Planned {
     /// The tree before it was cut, if the text will tell which of its guesses were right.
     whole: Option<TokenTree>,
     /// What scoring one guess was expected to bring where none was worth it, but what guesses are worth is to be seen.
-    on_paper: Option<Prediction>,
+    on_paper: Option<(Prediction, NodeId)>,
     prediction: Prediction,
     /// The drafter's part of the predicted seconds.
     draft_seconds: f64,
@@ -302,7 +304,7 @@ impl Control {
             let may_pay = order.survivals[0] * HOPEFUL >= (schedule.seconds(1) - schedule.plain) / schedule.plain;
             match may_pay || self.is_synthetic || self.curve.measured(round.context, 2) < SURE {
                 true => n = 1,
-                false => round.on_paper = Some(expected(1)),
+                false => round.on_paper = Some((expected(1), order.nodes[0])),
             }
         }
         if n < order.nodes.len() && !tree.has_draws() && !self.is_synthetic {
@@ -338,6 +340,7 @@ impl Control {
             true => cost.learn(tree.passes(), self.missed, draft - evaluations.sum::<f64>()),
             false => cost.learn_idle(draft),
         }
+        self.draws_without |= tree.has_draws() && tree.passes() == 0;
         self.guesses_without |= called && !tree.is_empty() && (tree.passes() == 0 || !tree.evaluations().is_empty());
         self.missed = if tree.passes() > 0 { 0 } else { self.missed + round.tokens.len() };
         self.is_unread &= tree.passes() == 0;
@@ -363,7 +366,9 @@ impl Control {
         self.speed = (self.speed * SPEED_STEPS + round.tokens.len() as f64) / (SPEED_STEPS + cost);
         if planned.schedule.is_some_and(|schedule| !schedule.is_off) {
             let (expected, tokens, cost) = match planned.on_paper {
-                Some(paper) => (paper.tokens, 1 + right.len().min(1), paper.seconds / plain),
+                Some((paper, node)) => {
+                    (paper.tokens, 1 + usize::from(right.first() == Some(&node)), paper.seconds / plain)
+                }
                 None => (planned.prediction.tokens, round.tokens.len(), cost),
             };
             self.judge_calls(((expected + tokens as f64) / 2.0 - cost).clamp(-1.0, 1.0));
@@ -425,7 +430,7 @@ impl Control {
         if !schedule.affords(least, 1) {
             let guesses = self.guesses_without || !schedule.draft.has_passes();
             let is_free = schedule.draft_seconds(0) <= CHEAP * schedule.plain && schedule.draft.measured() > 0;
-            let is_seen = guesses && is_free && !self.is_synthetic;
+            let is_seen = guesses && is_free && !self.draws_without && !self.is_synthetic;
             return is_seen.then_some((Schedule { is_off: true, ..schedule }, is_probe));
         }
         match &mut self.mode {
@@ -477,8 +482,8 @@ impl Control {
     /// Guesses that cost nothing to make are judged by the text, without being scored: they need no credit to prove
     /// themselves before they have won something. Draft models do, whose every guess costs a pass.
     fn reserve(&self, draft: &DraftCost) -> f64 {
-        let is_free = !draft.has_passes() && !self.is_synthetic && !self.account.has_won();
-        if is_free {
+        let is_free = !draft.has_passes() && draft.evaluation() == 0.0 && !self.draws_without && !self.is_synthetic;
+        if is_free && !self.account.has_won() {
             RESERVE
         } else {
             0.0
@@ -601,8 +606,7 @@ const PLAIN_AFTER_A_SURPRISE: u32 = 3;
 const SURPRISE: f64 = 0.2;
 const SURPRISES: u32 = 4;
 
-/// Calls in a row that led to no guess worth verifying, after which a drafter is off: where nothing is verified nothing
-/// is learned, and the trial that follows verifies.
+/// Calls in a row that led to no guess worth scoring, after which a drafter is off.
 const WASTED: u32 = 2;
 
 /// Plain steps that reading a prompt with a draft model may take in any case, and how many times it must pay otherwise.

@@ -489,9 +489,9 @@ const SPLIT_NO: &str = "split.no";
 pub(crate) fn shard_names(path: &Path) -> Option<Vec<PathBuf>> {
     let (rest, count) = path.file_name()?.to_str()?.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (stem, no) = rest.rsplit_once('-')?;
-    let number = |digits: &str| digits.parse::<u32>().ok().filter(|n| format!("{n:05}") == digits);
+    let number = |digits: &str| digits.parse::<u16>().ok().filter(|n| format!("{n:05}") == digits);
     let (no, count) = (number(no)?, number(count)?);
-    let name = |i: u32| path.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf"));
+    let name = |i: u16| path.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf"));
     (1..=count).contains(&no).then(|| (1..=count).map(name).collect())
 }
 

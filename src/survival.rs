@@ -75,7 +75,7 @@ struct Ratio {
 /// How well the estimates were calibrated, over everything that could be checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Guesses whose parent was accepted.
+    /// Guesses that were scored and whose parent was accepted.
     pub guesses: usize,
     /// Mean squared difference between estimate and outcome (Brier); `None` before the first.
     pub brier: Option<f64>,
@@ -172,17 +172,19 @@ impl Survival {
     }
 
     fn learn_guess(&mut self, guess: Guess, accepted: bool, weight: f64) {
-        self.score.count(f64::from(self.acceptance(guess)), f64::from(guess.belief), accepted);
+        if weight == 1.0 {
+            self.score.count(f64::from(self.acceptance(guess)), f64::from(guess.belief), accepted);
+        }
         let index = guess.part.min(MOST_PARTS - 1);
         if index >= self.parts.len() {
             self.parts.resize_with(index + 1, Part::default);
         }
         let part = &mut self.parts[index];
         part.kinds[usize::from(guess.drawn)].learn(guess, accepted, weight);
-        if part.recent.len() >= RECENT {
+        part.recent.push_back(Recent { guess, accepted, weight, round: self.round });
+        while part.recent.iter().map(|recent| recent.weight).sum::<f64>() > RECENT {
             part.recent.pop_front();
         }
-        part.recent.push_back(Recent { guess, accepted, weight, round: self.round });
     }
 }
 
@@ -357,7 +359,7 @@ const STORED: f64 = 0.5;
 const UNSCORED: f64 = 0.25;
 
 /// Most guesses in the shift, and the rounds after which one counts half.
-const RECENT: usize = 48;
+const RECENT: f64 = 48.0;
 const RECENT_ROUNDS: f64 = 32.0;
 
 /// What a draft model's best guess is taken to be worth before any was checked, in how many trials, and a half-life of
@@ -471,6 +473,25 @@ mod tests {
         let mut survival = Survival::default();
         survival.learn(&tree, &[], 1, &tree);
         assert_eq!(survival.calibration().guesses, 1);
+    }
+
+    #[test]
+    fn what_was_not_scored_counts_for_less() {
+        let mut tree = TokenTree::new(10, Box::new(SeededDice::new(0, Stream::Draft)));
+        let mut learnt = |scored: &TokenTree| {
+            tree.begin(0, Shape { max_nodes: 4, depth: 4, width: 1 });
+            tree.add(NodeId::ROOT, 1, 0.9).unwrap();
+            let mut survival = Survival::default();
+            (0..20).for_each(|_| survival.learn(&tree, &[], 1, scored));
+            (of(&survival, 0.9, 1), survival.calibration().guesses)
+        };
+        let mut scored = TokenTree::new(10, Box::new(SeededDice::new(0, Stream::Draft)));
+        scored.begin(0, Shape { max_nodes: 4, depth: 4, width: 1 });
+        let cut = learnt(&scored);
+        scored.add(NodeId::ROOT, 1, 0.9).unwrap();
+        let kept = learnt(&scored);
+        assert!(kept.0 < cut.0 - 0.05 && cut.0 < 0.85, "scored {}, not scored {}", kept.0, cut.0);
+        assert_eq!((kept.1, cut.1), (20, 0), "the calibration is of what was scored");
     }
 
     #[test]

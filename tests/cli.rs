@@ -530,6 +530,9 @@ fn a_split_model_is_known_by_its_first_shard() {
     program(&small).succeeds();
     assert_eq!(GgufFile::open(&folder.path().join("small.gguf")).unwrap().parameters(), whole.parameters());
 
+    let onto = program(&["prepare", "quantized", "--target", &first, "--out", &second]);
+    assert!(onto.refuses().contains("would be overwritten by its own copy"), "{onto:?}");
+
     let later = program(&["inspect", &second]);
     assert!(later.refuses().ends_with(&format!("is shard 2 of 3 of a model; name the first, `{first}`")), "{later:?}");
     std::fs::rename(folder.path().join(name(2)), folder.path().join("kept")).unwrap();

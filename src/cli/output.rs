@@ -9,7 +9,9 @@ use crate::gguf;
 
 /// Refuse `out` if it is one of `sources`, or lies among those of a folder.
 pub fn spares<'a>(out: &Path, sources: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
-    let wanted = |source: &&Path| *source == out || same_file(source, out) || is_in(source, out);
+    let is_shard =
+        |source: &Path| gguf::shard_names(source).is_some_and(|all| all.iter().any(|one| same_file(one, out)));
+    let wanted = |source: &&Path| *source == out || same_file(source, out) || is_in(source, out) || is_shard(source);
     match sources.into_iter().find(wanted) {
         Some(_) => Err(Failure::Input(format!(
             "`{}` would be overwritten by what is made from it; choose another output",

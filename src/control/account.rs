@@ -35,7 +35,7 @@ impl Account {
     /// A round gave so many tokens and cost so many plain steps.
     pub fn book(&mut self, tokens: f64, cost: f64) {
         self.won += tokens - cost;
-        self.has_won |= self.won > 0.0;
+        self.has_won |= tokens > 1.0 && self.won > 0.0;
         let most = MOST_AT_STAKE + self.won.max(0.0) * WINNINGS;
         self.balance = (self.balance + ALLOWANCE * cost + tokens - cost).clamp(-ENDOWMENT, most);
     }

@@ -387,6 +387,8 @@ fn is_gpu(device: sys::ggml_backend_dev_t) -> bool {
 }
 
 fn device(name: &str) -> Result<sys::ggml_backend_dev_t, LlamaError> {
+    // So that what a device's library complains of is kept, not printed.
+    backend();
     let unknown = || LlamaError::UnknownDevice {
         name: name.to_owned(),
         known: devices().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", "),

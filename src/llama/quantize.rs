@@ -172,7 +172,8 @@ struct Plan {
 fn plan(src: &Path, dst: &Path, options: &Quantize) -> Result<Plan, QuantizeError> {
     let file = GgufFile::open(src)?;
     file.check()?;
-    if fs::canonicalize(dst).is_ok_and(|dst| fs::canonicalize(src).is_ok_and(|src| src == dst)) {
+    let is_source = |dst: PathBuf| file.shards().any(|one| fs::canonicalize(one.path()).is_ok_and(|src| src == dst));
+    if fs::canonicalize(dst).is_ok_and(is_source) {
         return Err(QuantizeError::SameFile { path: dst.into() });
     }
     let requantizes = options.precision != Precision::Copy && is_quantised(&file);

@@ -446,7 +446,8 @@ impl TokenTree {
         self
     }
 
-    /// A copy that refuses to grow: for looking back at it once this one was cut.
+    /// A copy that refuses to grow: for looking back at it once this one was cut. It is a tree of another
+    /// [`round`](TokenTree::round), so it does not pass for this one.
     pub fn snapshot(&self) -> TokenTree {
         let shape = Shape { max_nodes: self.nodes.len() - 1, ..self.shape };
         TokenTree {
@@ -454,6 +455,7 @@ impl TokenTree {
             draws: self.draws.clone(),
             evaluations: self.evaluations.clone(),
             shape,
+            round: NEXT_ROUND.fetch_add(1, Ordering::Relaxed),
             dice: None,
             pace: None,
             ..*self
