@@ -42,13 +42,17 @@ use crate::stats::{Prediction, Round};
 use crate::survival::{Calibration, Survival};
 use crate::threads::{Since, Threads};
 use account::Account;
+use calls::{Call, Calls};
 use delay::Delay;
 use order::Order;
+use plain::PlainRounds;
 use schedule::Schedule;
 
 mod account;
+mod calls;
 mod delay;
 mod order;
+mod plain;
 mod schedule;
 
 /// Decides for one target and one drafter how much to draft.
@@ -63,7 +67,7 @@ pub struct Control {
     /// Whether it was seen to draw without one: what is drawn must be scored.
     draws_without: bool,
     account: Account,
-    mode: Mode,
+    calls: Calls,
     round: Option<Planned>,
     delay: Delay,
     /// Tokens per plain step that were reached lately, the present cost of a plain step being 1.
@@ -75,15 +79,7 @@ pub struct Control {
     /// Rounds since it was last seen whether a guess was right, and how many to let pass before the next probe.
     unverified: u32,
     patience: u32,
-    /// How long the drafter stays off the next time.
-    rest: u32,
-    /// Calls in a row with passes of a draft model that led to no guess worth verifying.
-    wasted: u32,
-    /// Rounds since the last plain one, and how many to let pass before T(1) is measured again.
-    since_plain: u32,
-    plain_after: u32,
-    /// Rounds in a row that took another time than expected.
-    surprises: u32,
+    plain_rounds: PlainRounds,
     choices: Vec<usize>,
     threads: Option<Threads>,
     /// The context from which on the time of a plain step is watched.
@@ -98,17 +94,6 @@ pub enum Plan {
     Plain,
     /// Draft, at this pace.
     Draft(Arc<dyn Pace>),
-}
-
-/// Whether the drafter is called; if it has parts that guess without passes of a model, whether its model is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Mode {
-    /// In every round. What its calls were worth lately, in plain steps: a decayed sum and its weight.
-    On { worth: f64, weight: f64 },
-    /// Not for so many more rounds.
-    Off { wait: u32 },
-    /// For so many more calls, to see what they are worth.
-    Trial { left: u32, worth: f64 },
 }
 
 /// A round under way.
@@ -149,7 +134,7 @@ pub struct Report {
 impl Control {
     /// A control that knows nothing yet: unless it is given something, its first rounds are plain.
     pub fn new() -> Control {
-        Control { speed: 1.0, patience: PATIENCE, rest: PATIENCE, plain_after: PLAIN_AFTER, ..Control::default() }
+        Control { speed: 1.0, patience: PATIENCE, ..Control::default() }
     }
 
     /// Begin with a curve measured earlier.
@@ -227,14 +212,9 @@ impl Control {
             threads.start();
         }
         (self.missed, self.is_unread, self.unverified) = (0, false, 0);
-        (self.patience, self.rest) = (PATIENCE, PATIENCE);
+        self.patience = PATIENCE;
+        self.calls.start();
         self.speed = 1.0 + (self.speed - 1.0) / 2.0;
-        match &mut self.mode {
-            Mode::Off { wait } => *wait = PATIENCE,
-            // It goes on, but what it was worth elsewhere gives it no credit.
-            on @ Mode::On { .. } => *on = Mode::default(),
-            Mode::Trial { .. } => {}
-        }
         self.round = None;
     }
 
@@ -329,7 +309,9 @@ impl Control {
         let called = planned.schedule.is_some();
         self.delay.learn(planned.prediction.seconds, total);
         if !self.try_threads(planned.context, nodes, total - draft) {
-            self.notice_surprise(&planned, nodes, total - draft);
+            if let Some(expected) = self.curve.seconds(planned.context, nodes) {
+                self.plain_rounds.learn(nodes, (total - draft) / expected.seconds);
+            }
             self.curve.learn(planned.context, nodes, total - draft);
             self.watch_threads(planned.context);
         }
@@ -371,12 +353,8 @@ impl Control {
                 }
                 None => (planned.prediction.tokens, round.tokens.len(), cost),
             };
-            self.judge_calls(((expected + tokens as f64) / 2.0 - cost).clamp(-1.0, 1.0));
-            let was_wasted = tree.is_empty() && tree.passes() > 0;
-            self.wasted = if was_wasted { self.wasted + 1 } else { 0 };
-            if self.wasted >= WASTED && matches!(self.mode, Mode::On { .. }) {
-                (self.wasted, self.mode) = (0, Mode::Off { wait: self.rest });
-            }
+            self.calls.judge((expected + tokens as f64) / 2.0 - cost);
+            self.calls.note_waste(tree.is_empty() && tree.passes() > 0);
         }
     }
 
@@ -424,7 +402,7 @@ impl Control {
         let is_cheap = draft <= CHEAP * schedule.plain && schedule.draft.measured() > 0;
         // Its model may have been idle for too long to be asked; then its other parts still are.
         let least = if self.guesses_without || self.is_unread { schedule.draft_seconds(0) } else { draft };
-        if self.is_time_for_a_plain_round() {
+        if self.plain_rounds.is_due() {
             return None;
         }
         if !schedule.affords(least, 1) {
@@ -433,16 +411,11 @@ impl Control {
             let is_seen = guesses && is_free && !self.draws_without && !self.is_synthetic;
             return is_seen.then_some((Schedule { is_off: true, ..schedule }, is_probe));
         }
-        match &mut self.mode {
-            _ if is_cheap => {}
-            Mode::On { .. } | Mode::Trial { .. } => {}
-            Mode::Off { wait: 0 } => self.mode = Mode::Trial { left: TRIAL, worth: 0.0 },
-            Mode::Off { wait } => {
-                *wait -= 1;
-                return self.guesses_without.then_some((Schedule { is_off: true, ..schedule }, is_probe));
-            }
+        let call = if is_cheap { Call::On } else { self.calls.next() };
+        if call == Call::Off {
+            return self.guesses_without.then_some((Schedule { is_off: true, ..schedule }, is_probe));
         }
-        let is_trial = !is_cheap && matches!(self.mode, Mode::Trial { .. });
+        let is_trial = call == Call::Trial;
         Some((Schedule { is_trial, ..schedule }, is_probe || is_trial))
     }
 
@@ -457,7 +430,7 @@ impl Control {
             plain,
             rate: self.speed.max(1.0) / plain,
             least: if is_probe { 0.0 } else { (least * LEAST).max(0.002) as f32 },
-            stake: (self.account.balance() + self.overdraft() - self.reserve(&draft)) * plain,
+            stake: (self.account.balance() + self.calls.overdraft() - self.reserve(&draft)) * plain,
             hopeful: times.iter().map(|t| t.seconds * (1.0 - t.error.min(HOPE))).collect(),
             times: times.iter().map(|t| t.seconds).collect(),
             cautious: times.iter().map(|t| t.seconds * (1.0 + t.error)).collect(),
@@ -471,14 +444,6 @@ impl Control {
         })
     }
 
-    /// A drafter whose calls were worth their cost lately may have been unlucky: it gets a little more than there is.
-    fn overdraft(&self) -> f64 {
-        match self.mode {
-            Mode::On { worth, weight } if weight >= OVERDRAFT_CALLS && worth > HYSTERESIS * weight => OVERDRAFT,
-            _ => 0.0,
-        }
-    }
-
     /// Guesses that cost nothing to make are judged by the text, without being scored: they need no credit to prove
     /// themselves before they have won something. Draft models do, whose every guess costs a pass.
     fn reserve(&self, draft: &DraftCost) -> f64 {
@@ -488,33 +453,6 @@ impl Control {
         } else {
             0.0
         }
-    }
-
-    /// T(1) is what everything is compared with. Where no round is plain by itself, one is made so now and then.
-    fn is_time_for_a_plain_round(&self) -> bool {
-        self.since_plain >= self.plain_after
-    }
-
-    /// A plain round that took as long as thought need not be repeated soon. One that did not must be, and so must one
-    /// after other rounds became faster or slower: whether plain ones did too, nobody knows.
-    fn notice_surprise(&mut self, planned: &Planned, nodes: usize, seconds: f64) {
-        let Some(expected) = self.curve.seconds(planned.context, nodes) else { return };
-        let is_surprise = !(1.0 - SURPRISE..=1.0 + SURPRISE).contains(&(seconds / expected.seconds));
-        if nodes > 1 {
-            self.since_plain += 1;
-            self.surprises = if is_surprise { self.surprises + 1 } else { 0 };
-            if self.surprises >= SURPRISES {
-                (self.surprises, self.plain_after) = (0, PLAIN_AFTER_A_SURPRISE);
-            }
-            return;
-        }
-        if self.since_plain >= self.plain_after {
-            self.plain_after = match is_surprise {
-                true => PLAIN_AFTER_A_SURPRISE,
-                false => (self.plain_after * 2).min(PLAIN_AFTER_AT_MOST),
-            };
-        }
-        self.since_plain = 0;
     }
 
     /// When to ask for the next guess for its own sake.
@@ -531,37 +469,6 @@ impl Control {
             (false, false) => self.patience,
             (false, true) => (self.patience * 2).clamp(PATIENCE, PATIENCE_AT_MOST),
         };
-    }
-
-    /// A call was worth so many plain steps, by its estimates: less noise than the tokens themselves.
-    fn judge_calls(&mut self, worth_now: f64) {
-        self.mode = match self.mode {
-            Mode::On { worth, weight } => {
-                let (worth, weight) = (worth * CALLS_FADE + worth_now, weight * CALLS_FADE + 1.0);
-                match weight >= CALLS_AT_LEAST && worth < 0.0 {
-                    true => Mode::Off { wait: self.rest },
-                    false => Mode::On { worth, weight },
-                }
-            }
-            Mode::Trial { left, worth } if left > 1 => Mode::Trial { left: left - 1, worth: worth + worth_now },
-            Mode::Trial { worth, .. } => match (worth + worth_now) / f64::from(TRIAL) > HYSTERESIS {
-                true => {
-                    self.rest = PATIENCE;
-                    Mode::On { worth: worth + worth_now, weight: f64::from(TRIAL) }
-                }
-                false => {
-                    self.rest = (self.rest * 2).min(REST_AT_MOST);
-                    Mode::Off { wait: self.rest }
-                }
-            },
-            off @ Mode::Off { .. } => off,
-        };
-    }
-}
-
-impl Default for Mode {
-    fn default() -> Mode {
-        Mode::On { worth: 0.0, weight: 0.0 }
     }
 }
 
@@ -580,10 +487,6 @@ fn count(counts: &mut Vec<usize>, at: usize) {
     counts[at] += 1;
 }
 
-/// What a drafter that pays may lose beyond that, and the calls that show it.
-const OVERDRAFT: f64 = 2.5;
-const OVERDRAFT_CALLS: f64 = 3.0;
-
 /// What is kept back from guesses that have yet to win, in plain steps.
 const RESERVE: f64 = 1.0;
 
@@ -595,19 +498,6 @@ const SURE: usize = 2;
 
 /// Such a guess is scored all the same if it would pay were it so many times as likely.
 const HOPEFUL: f64 = 2.0;
-const REST_AT_MOST: u32 = 32;
-
-/// The same for measuring T(1) where every round drafts.
-const PLAIN_AFTER: u32 = 48;
-const PLAIN_AFTER_AT_MOST: u32 = 768;
-const PLAIN_AFTER_A_SURPRISE: u32 = 3;
-
-/// Another time than expected by this share is a surprise, and so many in a row are no outage.
-const SURPRISE: f64 = 0.2;
-const SURPRISES: u32 = 4;
-
-/// Calls in a row that led to no guess worth scoring, after which a drafter is off.
-const WASTED: u32 = 2;
 
 /// Plain steps that reading a prompt with a draft model may take in any case, and how many times it must pay otherwise.
 const READ_ANYWAY: f64 = 1.5;
@@ -620,13 +510,6 @@ const PRIOR_PASS: f64 = 0.1;
 
 /// Tokens by which a context may grow, or by a quarter, before the times of its plain steps are no longer compared.
 const A_LITTLE_LONGER: usize = 128;
-
-/// Calls by which a drafter that was off is judged, what they must be worth on average, in plain steps, and a half-life
-/// of 8 calls while it is on. No call counts for more than one plain step: past winnings are no reason to go on.
-const TRIAL: u32 = 4;
-const HYSTERESIS: f64 = 0.03;
-const CALLS_FADE: f64 = 0.917;
-const CALLS_AT_LEAST: f64 = 7.0;
 
 /// A pass that seems to have cost more than this many times what was expected is booked as having cost that.
 const DOUBTFUL: f64 = 1.5;

@@ -8,7 +8,9 @@
 //! that share their memory's bandwidth, or are slower than the others, may be no help.
 //!
 //! Rounds of a trial do what they would have done anyway, and are compared with what passes of their size took before:
-//! so the best number is the one for the passes in use. Nothing here looks at a clock or starts a thread.
+//! so the best number is the one for the passes in use. Before another number is kept, a few rounds go with the old one
+//! again: where the machine's load comes and goes, it may be faster by now too. Nothing here looks at a clock or starts a
+//! thread.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -70,6 +72,8 @@ struct Trial {
     /// Time of a pass over that with the settled number, in the trial's rounds so far.
     ratios: Vec<f64>,
     best: Option<(usize, f64)>,
+    /// Whether those of the settled number are being taken again, because another seems better.
+    is_again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -202,21 +206,23 @@ impl Threads {
         let trial = self.trial.as_mut()?;
         trial.ratios.push(ratio);
         let is_hopeless = ratio > HOPELESS;
-        if trial.ratios.len() < TRIAL && !is_hopeless {
+        if trial.ratios.len() < TRIAL && !(is_hopeless && !trial.is_again) {
             return None;
         }
         trial.ratios.sort_by(f64::total_cmp);
         let median = trial.ratios[trial.ratios.len() / 2];
-        if trial.best.is_none_or(|(_, best)| median < best) {
+        if !trial.is_again && trial.best.is_none_or(|(_, best)| median < best) {
             trial.best = Some((trial.on, median));
         }
-        if let Some(next) = trial.next.pop() {
-            (trial.on, trial.ratios) = (next, Vec::new());
+        let seems_better = trial.best.is_some_and(|(_, ratio)| ratio < 1.0 - WORTHWHILE);
+        if let Some(next) = trial.next.pop().or((seems_better && !trial.is_again).then_some(self.now)) {
+            (trial.on, trial.ratios, trial.is_again) = (next, Vec::new(), next == self.now);
             self.workers.set(next);
             return None;
         }
         let (why, drift, best) = (trial.why, trial.drift, trial.best);
-        let better = best.filter(|&(_, ratio)| ratio < 1.0 - WORTHWHILE);
+        let as_before = if trial.is_again { median.min(1.0) } else { 1.0 };
+        let better = best.filter(|&(_, ratio)| ratio < as_before * (1.0 - WORTHWHILE));
         self.trial = None;
         self.slower = Some(drift).filter(|&drift| drift > 1.0 && better.is_none());
         self.patience = match (why, better) {
@@ -252,7 +258,7 @@ impl Threads {
     fn begin(&mut self, why: Why, drift: f64, mut others: Vec<usize>) {
         let Some(on) = others.pop() else { return self.forget_steps() };
         self.workers.set(on);
-        self.trial = Some(Trial { why, drift, on, next: others, ratios: Vec::new(), best: None });
+        self.trial = Some(Trial { why, drift, on, next: others, ratios: Vec::new(), best: None, is_again: false });
     }
 
     fn settle(&mut self, threads: usize) {
@@ -412,6 +418,22 @@ mod tests {
             }
             assert!(total < ideal * 1.01, "{most}: {:.4}", total / ideal);
         }
+    }
+
+    #[test]
+    fn a_load_that_ends_during_a_trial_is_not_put_down_to_the_number_of_threads() {
+        // One thread is nearly twice as slow as two, but not as slow as two were under the load.
+        let pace = |n: usize| if n == 1 { 1.4 } else { 1.0 };
+        let (mut threads, workers) = of(2);
+        live(&mut threads, &workers, 50, &pace);
+        let loaded = |n: usize| 1.8 * pace(n);
+        while !threads.is_trying() {
+            live(&mut threads, &workers, 1, &loaded);
+        }
+        while threads.is_trying() {
+            threads.tried(pace(workers.0.load(Relaxed)) / loaded(2));
+        }
+        assert_eq!(threads.now(), 2);
     }
 
     #[test]

@@ -797,6 +797,17 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_is_the_same_nodes_but_no_tree_to_go_on_with() {
+        let mut t = tree(Shape { max_nodes: 8, depth: 4, width: 2 });
+        let a = t.add(NodeId::ROOT, 1, 0.5).unwrap();
+        let drawn = t.sample(a, uniform(&[4, 5]), 1).next().unwrap();
+        let mut copy = t.snapshot();
+        assert_ne!(copy.round(), t.round(), "the engine refuses it from a drafter");
+        assert_eq!((copy.path(drawn), copy.draw(drawn).unwrap().nodes()), (t.path(drawn), &[drawn][..]));
+        assert!(copy.add(NodeId::ROOT, 2, 0.5).is_none() && copy.sample(a, uniform(&[6]), 1).next().is_none());
+    }
+
+    #[test]
     fn foreign_tokens_are_refused() {
         let mut t = tree(WIDE);
         assert_eq!(t.add(NodeId::ROOT, 10, 0.5), None);
