@@ -205,8 +205,8 @@ impl Threads {
     pub fn tried(&mut self, ratio: f64) -> Option<f64> {
         let trial = self.trial.as_mut()?;
         trial.ratios.push(ratio);
-        let is_hopeless = ratio > HOPELESS;
-        if trial.ratios.len() < TRIAL && !(is_hopeless && !trial.is_again) {
+        let is_hopeless = ratio > HOPELESS && !trial.is_again;
+        if trial.ratios.len() < TRIAL && !is_hopeless {
             return None;
         }
         trial.ratios.sort_by(f64::total_cmp);

@@ -47,7 +47,6 @@ fn shaped() -> Sampling {
         presence_penalty: 0.2,
         penalty_last_n: 2,
         forbidden: vec![1],
-        ..Sampling::GREEDY
     }
 }
 
