@@ -223,8 +223,10 @@ impl Threads {
         let (why, drift, best) = (trial.why, trial.drift, trial.best);
         let as_before = if trial.is_again { median.min(1.0) } else { 1.0 };
         let better = best.filter(|&(_, ratio)| ratio < as_before * (1.0 - WORTHWHILE));
+        // What was slower may be over, and then it is the old number that is faster again.
+        let (drift, is_over) = (drift * as_before, as_before < 1.0 - WORTHWHILE);
         self.trial = None;
-        self.slower = Some(drift).filter(|&drift| drift > 1.0 && better.is_none());
+        self.slower = Some(drift).filter(|&drift| drift > 1.0 + DRIFT / 2.0 && better.is_none());
         self.patience = match (why, better) {
             (_, Some(_)) => PATIENCE,
             (Why::More, None) => (self.patience * 2).min(PATIENCE_AT_MOST),
@@ -233,7 +235,7 @@ impl Threads {
         self.caution = match (why, better) {
             (_, Some(_)) => 0,
             // One that only follows another, which helped, says nothing about the next drift.
-            (Why::Slower, None) if drift > 1.0 => (self.caution * 2).clamp(CAUTION, CAUTION_AT_MOST),
+            (Why::Slower, None) if drift > 1.0 + DRIFT / 2.0 => (self.caution * 2).clamp(CAUTION, CAUTION_AT_MOST),
             (_, None) => self.caution,
         };
         let before = self.now;
@@ -245,7 +247,7 @@ impl Threads {
             Ordering::Greater => self.begin(why, 1.0, more(self.now, self.most)),
             Ordering::Equal => {}
         }
-        Some(better.map_or(1.0, |(_, ratio)| ratio))
+        Some(better.map_or(if is_over { as_before } else { 1.0 }, |(_, ratio)| ratio))
     }
 
     /// Whether the time of a plain step is still on its way: what a trial is compared with must stand.
@@ -433,7 +435,7 @@ mod tests {
         while threads.is_trying() {
             threads.tried(pace(workers.0.load(Relaxed)) / loaded(2));
         }
-        assert_eq!(threads.now(), 2);
+        assert_eq!((threads.now(), threads.take_slower()), (2, None));
     }
 
     #[test]

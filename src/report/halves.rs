@@ -7,7 +7,8 @@
 
 use serde::Serialize;
 
-use super::{shortened, Comparison, Method, Run, BOOTSTRAP_SEED};
+use super::table::shortened;
+use super::{Comparison, Method, Run, BOOTSTRAP_SEED};
 use crate::spread::{interval, median, wholes, Kind, Quotient};
 
 /// The best fixed method for a kind of text, and the adaptive ones beside it.
