@@ -360,7 +360,7 @@ fn guessing_at_random_costs_less_than_two_percent() {
                 let drafter = Drafter { guess: random(), ..base };
                 let (auto, _, _) = cell(curve, &drafter, tokens);
                 // A draft model's guesses must be paid for before they can be judged.
-                let least = if drafter.pass == 0.0 { 0.985 } else { 0.98 };
+                let least = if drafter.pass == 0.0 { 0.985 } else { 0.982 };
                 assert!(auto >= least, "{name}, {tokens} tokens, passes cost {}: {auto:.3}", drafter.pass);
             }
         }
