@@ -152,23 +152,20 @@ impl World {
                     true
                 }
             };
-            let mut truth: Vec<f64> = vec![0.0];
             if drafts && shape.max_nodes > 0 {
-                drafter.grow(&mut tree, made, &mut chance, &mut truth);
+                drafter.grow(&mut tree, made, &mut chance);
             }
             let passes = tree.passes();
-            let way: Vec<Token> = walk(&tree, &truth, &mut chance).into_iter().map(|node| tree.token(node)).collect();
             if let Some(control) = &mut control {
                 tree = control.trim(tree);
             }
             let mut at = NodeId::ROOT;
-            let scored = |&token: &Token| {
-                at = tree.child(at, token)?;
+            let scored = |position: usize| {
+                at = tree.child(at, right(position))?;
                 Some(at)
             };
-            let accepted: Vec<NodeId> = way.iter().map_while(scored).collect();
-            // What follows is the next token of the way, whether its guess was scored or not; 0 is no guess.
-            let text: Vec<Token> = way.iter().copied().chain([0]).take(accepted.len() + 1).collect();
+            let accepted: Vec<NodeId> = (made..).map_while(scored).collect();
+            let text: Vec<Token> = (made..=made + accepted.len()).map(right).collect();
             let slow = STEP * (self.slow)(now) * (self.crowd)(now, self.threads.0.load(Relaxed));
             let called = f64::from(u8::from(drafts && shape.max_nodes > 0));
             let late = if passes > 0 { std::mem::take(&mut missed) as f64 } else { 0.0 };
@@ -235,29 +232,48 @@ fn wide(drafter: &Drafter) -> Shape {
     Shape { max_nodes: 16, depth: 16, width: drafter.width }
 }
 
-/// Depths up to which a token is the right one.
-const DEEPEST: usize = 16;
+/// The token of the text at this position.
+fn right(position: usize) -> Token {
+    position as Token
+}
+
+/// Tokens from here on never come.
+const WRONG: usize = 1 << 15;
 
 impl Drafter {
-    fn grow(&self, tree: &mut TokenTree, made: usize, chance: &mut Chance, truth: &mut Vec<f64>) {
-        if self.heads.is_some() || self.call == 0.0 {
-            return self.grow_by_truth(tree, made, chance, truth);
+    /// Guesses, each right as often as is true of it.
+    fn grow(&self, tree: &mut TokenTree, made: usize, chance: &mut Chance) {
+        let mut wrong = (WRONG..).map(|token| token as Token);
+        let mut choose = |tree: &TokenTree, node: NodeId, is_right: bool| {
+            let position = made + tree.depth(node);
+            let on_the_way = node == NodeId::ROOT || tree.token(node) == right(position - 1);
+            if is_right && on_the_way { right(position) } else { wrong.next().expect("there is no end of wrong tokens") }
+        };
+        if let Some(heads) = self.heads.filter(|_| tree.is_worth_evaluating(3)) {
+            tree.evaluated(3, Duration::from_secs_f64(heads.cost * STEP));
+            let (mut at, p) = (Some(NodeId::ROOT), (heads.right)(made));
+            for _ in 0..3 {
+                let token = at.map(|node| choose(tree, node, chance.uniform() < p));
+                at = at.zip(token).and_then(|(node, token)| tree.add(node, token, p as f32));
+            }
+        }
+        if self.heads.is_some() {
+            tree.next_part();
+            if self.pass == 0.0 {
+                return;
+            }
         }
         let mut add = |tree: &mut TokenTree, node: NodeId| -> Option<NodeId> {
-            let mut first = None;
-            let mut left = 1.0;
+            let (mut first, mut left, mut luck) = (None, 1.0, chance.uniform());
             for i in 0..self.width.min(tree.width()) {
                 let (belief, p) = (self.guess)(made, tree.depth(node) + 1, chance.uniform());
                 let (belief, p) = if i == 0 { (belief, p) } else { ((1.0 - belief) / 3.0, left / 3.0) };
-                left -= p;
-                let token = truth.len() as Token;
+                let token = choose(tree, node, (0.0..p).contains(&luck));
+                (left, luck) = (left - p, luck - p);
                 let child = match self.draws {
                     false => tree.add(node, token, belief as f32),
                     true => tree.sample(node, foretoken_drafter::Dist::point(token), 1).next(),
                 };
-                if child.is_some() {
-                    truth.push(p);
-                }
                 first = first.or(child);
             }
             first
@@ -278,53 +294,6 @@ impl Drafter {
                 add(tree, node);
             }
         }
-    }
-}
-
-impl Drafter {
-    /// Heads guess, then the model: each token of the text is known, so that the two may agree. The token at depth d is d.
-    fn grow_by_truth(&self, tree: &mut TokenTree, made: usize, chance: &mut Chance, truth: &mut Vec<f64>) {
-        *truth = [vec![0.0], vec![1.0; DEEPEST]].concat();
-        let mut guess = |tree: &mut TokenTree, node: NodeId, p: f64| {
-            let on_the_way = node == NodeId::ROOT || (tree.token(node) as usize) <= DEEPEST;
-            truth.push(0.0);
-            let right = on_the_way && chance.uniform() < p;
-            let token = if right { tree.depth(node) + 1 } else { truth.len() - 1 };
-            tree.add(node, token as Token, p as f32)
-        };
-        if let Some(heads) = self.heads.filter(|_| tree.is_worth_evaluating(3)) {
-            tree.evaluated(3, Duration::from_secs_f64(heads.cost * STEP));
-            let mut at = Some(NodeId::ROOT);
-            for _ in 0..3 {
-                at = at.and_then(|node| guess(tree, node, (heads.right)(made)));
-            }
-        }
-        tree.next_part();
-        loop {
-            let nodes = if self.pass > 0.0 { tree.next_to_expand() } else { Vec::new() };
-            if nodes.is_empty() {
-                return;
-            }
-            for node in nodes {
-                guess(tree, node, (self.guess)(made, tree.depth(node) + 1, 0.5).1);
-            }
-        }
-    }
-}
-
-/// The accepted nodes, by the truth.
-fn walk(tree: &TokenTree, truth: &[f64], chance: &mut Chance) -> Vec<NodeId> {
-    let (mut at, mut accepted) = (NodeId::ROOT, Vec::new());
-    loop {
-        let mut u = chance.uniform();
-        let next = tree.children(at).find(|&child| {
-            let p = truth[tree.token(child) as usize];
-            u -= p;
-            u < 0.0
-        });
-        let Some(next) = next else { return accepted };
-        accepted.push(next);
-        at = next;
     }
 }
 
@@ -673,7 +642,7 @@ fn drawn_nodes_are_never_pruned() {
     let mut tree = TokenTree::new(1 << 16, Box::new(SeededDice::new(1, Stream::Draft)));
     let Plan::Draft(pace) = control.plan(100, wide(&drafter)) else { panic!("nodes are free here") };
     tree.begin_paced(0, wide(&drafter), pace);
-    drafter.grow(&mut tree, 0, &mut Chance::new(1), &mut vec![0.0]);
+    drafter.grow(&mut tree, 0, &mut Chance::new(1));
     let drawn = tree.len();
     assert!(drawn > 1);
     assert_eq!(control.trim(tree).len(), drawn);

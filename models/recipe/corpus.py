@@ -10,7 +10,7 @@ import torch
 import documents
 
 BOS, EOS = 1, 2
-SHARES = {"story": 31, "dialogue": 13, "pages": 9, "maths": 8, "code": 9, "edit": 25, "records": 5}
+SHARES = {"story": 31, "dialogue": 12, "pages": 8, "maths": 8, "code": 8, "edit": 28, "records": 5}
 
 
 class Stream:

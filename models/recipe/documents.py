@@ -16,6 +16,7 @@ NAMES = (
 NOUNS = "cat dog bird ball car tree house park boy girl fish bear box toy book flower cake hat boat frog".split()
 CITIES = "Paris Oslo Lima Cairo Delhi Rome Tokyo Quito Berlin Accra Madrid Seoul".split()
 COLORS = "red blue green yellow black white orange purple".split()
+MARKS = [""] * 8 + [",", ".", "!", "?"]
 ANIMALS = "cat dog owl fox horse rabbit duck goat".split()
 
 
@@ -25,16 +26,30 @@ def edit(rng: random.Random, passages, words):
     A third of the passages are words at random, many of them short: nothing but copying predicts their result, so
     attention learns to look back (without them, 3 million tokens taught it no copying at all).
     """
-    if rng.random() < 0.35:
-        passage = " ".join(rng.choices(words, k=int(4 * 12 ** rng.random()))) + "."
-    else:
-        passage = cut(rng, rng.choice(passages))
+    passage = scattered(rng, words) if rng.random() < 0.35 else recast(rng, cut(rng, rng.choice(passages)))
     swappable = [w for w in NAMES + NOUNS if re.search(rf"\b{w}\b", passage)]
-    if swappable and rng.random() < 0.6:
+    if swappable and rng.random() < 0.7:
         old = rng.choice(swappable)
         new = rng.choice([w for w in (NAMES if old in NAMES else NOUNS) if w != old])
         return f"Text: {passage}\nTask: replace {old} with {new}.\nResult: " + re.sub(rf"\b{old}\b", new, passage)
     return f"Text: {passage}\nTask: repeat the text.\nResult: {passage}"
+
+
+def scattered(rng, words):
+    """Words at random, with a few names and things among them again and again: which to replace is not to be guessed."""
+    cast = rng.sample(NAMES, rng.randint(1, 4)) + rng.sample(NOUNS, rng.randint(0, 2))
+    share = rng.choice([0.0, 0.15, 0.3])
+    drawn = [rng.choice(cast) if rng.random() < share else rng.choice(words) for _ in range(int(4 * 12 ** rng.random()))]
+    return " ".join(w + rng.choice(MARKS) for w in drawn).rstrip(" ,.!?") + "."
+
+
+def recast(rng, text):
+    """The text, half the time with other names in it: a few names make most of the stories' people."""
+    if rng.random() < 0.5:
+        return text
+    present = [w for w in NAMES if re.search(rf"\b{w}\b", text)]
+    other = dict(zip(present, rng.sample(NAMES, len(present))))
+    return re.sub(r"\b[A-Z][a-z]+\b", lambda m: other.get(m.group(), m.group()), text)
 
 
 def cut(rng, text):
