@@ -117,8 +117,12 @@ impl Survival {
             let mut best: Option<NodeId> = None;
             for child in tree.children(parent) {
                 let was_scored = scored_parent.is_some_and(|up| scored.child(up, tree.token(child)).is_some());
-                let weight = if was_scored { 1.0 } else { UNSCORED };
-                self.learn_guess(guess(tree, child), next == Some(child), weight);
+                let weight = if was_scored || tree.belief(child) >= CONFIDENT { 1.0 } else { UNSCORED };
+                let (guess, accepted) = (guess(tree, child), next == Some(child));
+                if was_scored {
+                    self.score.count(f64::from(self.acceptance(guess)), f64::from(guess.belief), accepted);
+                }
+                self.learn_guess(guess, accepted, weight);
                 if best.is_none_or(|best| tree.survival(child) > tree.survival(best)) {
                     best = Some(child);
                 }
@@ -172,9 +176,6 @@ impl Survival {
     }
 
     fn learn_guess(&mut self, guess: Guess, accepted: bool, weight: f64) {
-        if weight == 1.0 {
-            self.score.count(f64::from(self.acceptance(guess)), f64::from(guess.belief), accepted);
-        }
         let index = guess.part.min(MOST_PARTS - 1);
         if index >= self.parts.len() {
             self.parts.resize_with(index + 1, Part::default);
@@ -355,8 +356,10 @@ const SLOPE: f64 = 8.0;
 /// What stored evidence counts for.
 const STORED: f64 = 0.5;
 
-/// What a guess counts for that was not scored. Most are weak: they would drown what strong ones show.
+/// What a guess counts for that was not scored, unless it was believed to be more likely than not. Most are weak: they
+/// would drown what strong ones show.
 const UNSCORED: f64 = 0.25;
+const CONFIDENT: f32 = 0.5;
 
 /// Most guesses in the shift, and the rounds after which one counts half.
 const RECENT: f64 = 48.0;
@@ -480,17 +483,17 @@ mod tests {
         let mut tree = TokenTree::new(10, Box::new(SeededDice::new(0, Stream::Draft)));
         let mut learnt = |scored: &TokenTree| {
             tree.begin(0, Shape { max_nodes: 4, depth: 4, width: 1 });
-            tree.add(NodeId::ROOT, 1, 0.9).unwrap();
+            tree.add(NodeId::ROOT, 1, 0.45).unwrap();
             let mut survival = Survival::default();
             (0..20).for_each(|_| survival.learn(&tree, &[], 1, scored));
-            (of(&survival, 0.9, 1), survival.calibration().guesses)
+            (of(&survival, 0.45, 1), survival.calibration().guesses)
         };
         let mut scored = TokenTree::new(10, Box::new(SeededDice::new(0, Stream::Draft)));
         scored.begin(0, Shape { max_nodes: 4, depth: 4, width: 1 });
         let cut = learnt(&scored);
-        scored.add(NodeId::ROOT, 1, 0.9).unwrap();
+        scored.add(NodeId::ROOT, 1, 0.45).unwrap();
         let kept = learnt(&scored);
-        assert!(kept.0 < cut.0 - 0.05 && cut.0 < 0.85, "scored {}, not scored {}", kept.0, cut.0);
+        assert!(kept.0 < cut.0 - 0.05 && cut.0 < 0.4, "scored {}, not scored {}", kept.0, cut.0);
         assert_eq!((kept.1, cut.1), (20, 0), "the calibration is of what was scored");
     }
 

@@ -23,9 +23,13 @@ use rand::{RngExt, SeedableRng};
 const F16: Curve = &[(1, 1.0), (2, 1.45), (4, 1.78), (6, 2.12), (8, 2.61), (16, 4.24)];
 const Q8_0: Curve = &[(1, 1.0), (2, 1.65), (3, 2.45), (4, 2.3), (5, 3.3), (6, 3.1), (7, 4.5), (8, 4.3), (16, 6.9)];
 const Q4_K_M: Curve = &[(1, 1.0), (2, 2.0), (4, 3.6), (6, 5.2), (8, 7.8), (16, 10.6)];
+/// A staircase in earnest: eight tokens cost less than five.
+const STAIRCASE: Curve =
+    &[(1, 1.0), (2, 1.7), (3, 2.08), (4, 2.33), (5, 3.54), (7, 4.14), (8, 2.9), (9, 4.15), (12, 3.89), (16, 4.92)];
 /// A machine that is bound by memory.
 const FLAT: Curve = &[(1, 1.0), (17, 1.4)];
-const CURVES: [(&str, Curve); 4] = [("F16", F16), ("Q8_0", Q8_0), ("Q4_K_M", Q4_K_M), ("flat", FLAT)];
+const CURVES: [(&str, Curve); 5] =
+    [("F16", F16), ("Q8_0", Q8_0), ("staircase", STAIRCASE), ("Q4_K_M", Q4_K_M), ("flat", FLAT)];
 
 type Curve = &'static [(usize, f64)];
 
@@ -247,7 +251,11 @@ impl Drafter {
         let mut choose = |tree: &TokenTree, node: NodeId, is_right: bool| {
             let position = made + tree.depth(node);
             let on_the_way = node == NodeId::ROOT || tree.token(node) == right(position - 1);
-            if is_right && on_the_way { right(position) } else { wrong.next().expect("there is no end of wrong tokens") }
+            if is_right && on_the_way {
+                right(position)
+            } else {
+                wrong.next().expect("there is no end of wrong tokens")
+            }
         };
         if let Some(heads) = self.heads.filter(|_| tree.is_worth_evaluating(3)) {
             tree.evaluated(3, Duration::from_secs_f64(heads.cost * STEP));
@@ -328,8 +336,9 @@ fn guessing_at_random_costs_less_than_two_percent() {
             for tokens in [256, 1024] {
                 let drafter = Drafter { guess: random(), ..base };
                 let (auto, _, _) = cell(curve, &drafter, tokens);
+                println!("{name}, {tokens} tokens, passes cost {}: {auto:.4}", drafter.pass);
                 // A draft model's guesses must be paid for before they can be judged.
-                let least = if drafter.pass == 0.0 { 0.985 } else { 0.982 };
+                let least = if drafter.pass == 0.0 { 0.99 } else { 0.984 };
                 assert!(auto >= least, "{name}, {tokens} tokens, passes cost {}: {auto:.3}", drafter.pass);
             }
         }
@@ -401,6 +410,28 @@ fn what_was_lost_in_other_texts_is_no_reason_not_to_try_in_this_one() {
 }
 
 #[test]
+fn guesses_that_become_right_are_found_out_whatever_was_lost_before() {
+    let turns: Guess = |made, _, _| (0.9, if made < 100 { 0.0 } else { 0.98 });
+    for (name, curve) in [("F16", F16), ("Q8_0", Q8_0), ("staircase", STAIRCASE), ("flat", FLAT)] {
+        let late = Drafter { guess: turns, ..FREE };
+        let always = Drafter { guess: |_, _, _| (0.9, 0.98), ..FREE };
+        // The last 300 of 400 tokens.
+        let after = |drafter: &Drafter, seed| {
+            let time = |tokens| {
+                let world = World::new(curve, tokens, seed);
+                (world.plain(), world.run(drafter, wide(drafter), Some(&mut world.seeded())).0)
+            };
+            let (begun, done) = (time(100), time(400));
+            (done.0 - begun.0) / (done.1 - begun.1)
+        };
+        let mean = |drafter| geometric_mean(&SEEDS.map(|seed| after(drafter, seed)).collect::<Vec<_>>());
+        let (late, always) = (mean(&late), mean(&always));
+        println!("{name}: {late:.3}, had they always been right {always:.3}");
+        assert!(late >= 0.8 * always, "{name}: {late:.3} against {always:.3}");
+    }
+}
+
+#[test]
 fn what_pays_is_used_nearly_as_well_as_by_the_best_fixed_length() {
     let guesses: [(&str, Guess); 5] = [
         ("0.6", |_, _, _| (0.6, 0.6)),
@@ -417,9 +448,18 @@ fn what_pays_is_used_nearly_as_well_as_by_the_best_fixed_length() {
                 let (auto, length, best) = cell(curve, &drafter, 2048);
                 let share = auto / best;
                 println!("{name}, right {what}, passes cost {}: {auto:.3}; length {length}: {best:.3}", drafter.pass);
-                let least = if drafter.pass == 0.0 { 0.95 } else { 0.89 };
+                // Seven passes and then eight tokens for the price of three: few bets are as dear.
+                let least = if drafter.pass == 0.0 {
+                    0.95
+                } else if name == "staircase" {
+                    0.85
+                } else {
+                    0.89
+                };
                 assert!(share >= least, "{name}, right {what}, passes cost {}: {share:.3}", drafter.pass);
-                shares.push(share);
+                if name != "staircase" {
+                    shares.push(share);
+                }
             }
         }
         assert!(geometric_mean(&shares) >= 0.97, "passes cost {}: {:.3}", base.pass, geometric_mean(&shares));
@@ -694,4 +734,23 @@ fn an_unlucky_start_is_not_the_end() {
     let lost = speeds.iter().filter(|&&speed| speed < 1.1).count();
     println!("{lost} of {} never found out: mean {:.3}", speeds.len(), geometric_mean(&speeds));
     assert!(lost * 32 <= speeds.len(), "{lost} of {}", speeds.len());
+}
+
+#[test]
+fn a_first_measurement_that_was_held_up_is_not_believed() {
+    let drafter = Drafter { guess: random(), ..FREE };
+    for (name, curve) in CURVES {
+        for slow in [1, 2, 4] {
+            let ratio = |seed| {
+                let world = World::new(curve, 256, seed);
+                let mut control = Control::new();
+                let time = |n| STEP * ratio(curve, n) * if n == slow { 5.0 } else { 1.0 };
+                control.seed(100, &[1, 2, 4].map(|n| (n, Duration::from_secs_f64(time(n)))));
+                world.plain() / world.run(&drafter, wide(&drafter), Some(&mut control)).0
+            };
+            let ratio = geometric_mean(&SEEDS.map(ratio).collect::<Vec<_>>());
+            println!("{name}, the pass of {slow} was held up: {ratio:.3}");
+            assert!(ratio >= 0.985, "{name}, the pass of {slow} was held up: {ratio:.3}");
+        }
+    }
 }

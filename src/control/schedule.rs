@@ -15,6 +15,8 @@ pub struct Schedule {
     pub times: Vec<f64>,
     pub hopeful: Vec<f64>,
     pub cautious: Vec<f64>,
+    /// Numbers of nodes that are worth a try: a full tile, once something was won to pay for it.
+    pub untried: Vec<usize>,
     /// λ, tokens per second.
     pub rate: f64,
     /// Survival below which no node pays anywhere on the curve.
@@ -81,8 +83,12 @@ impl Schedule {
     /// Whether a round with so many nodes could lose no more than may be lost: a share of it, so that one bad round does
     /// not end it all, or, with few nodes, all of it.
     pub fn affords(&self, draft: f64, nodes: usize) -> bool {
-        let loss = draft + at(&self.cautious, nodes) - self.plain;
-        loss <= self.stake * if nodes <= FEW_NODES { 1.0 } else { STAKE }
+        let (time, share) = match () {
+            () if self.untried.contains(&nodes) => (self.seconds(nodes), TRY),
+            () if nodes <= FEW_NODES => (at(&self.cautious, nodes), 1.0),
+            () => (at(&self.cautious, nodes), STAKE),
+        };
+        draft + time - self.plain <= self.stake * share
     }
 
     /// The best number of nodes in this order that keeps those that must stay. Where the curve was hardly measured, it
@@ -94,13 +100,22 @@ impl Schedule {
     /// 706 after 1,000, 1,751 and 1,598 after 2,000 (the bundled target widened to 158 MB; T(1) was 69, 128 and 255 ms).
     /// It is the length of the context that makes further nodes dearer, and the curve knows contexts.
     pub fn best(&self, order: &Order, draft: f64) -> Choice {
+        self.best_of(order, |n| self.affords(draft, n))
+    }
+
+    /// The same, were losses no matter.
+    pub fn best_on_paper(&self, order: &Order) -> Choice {
+        self.best_of(order, |_| true)
+    }
+
+    fn best_of(&self, order: &Order, is_allowed: impl Fn(usize) -> bool) -> Choice {
         let mut best = Choice { nodes: order.fixed_from, value: f64::NEG_INFINITY };
         let mut tokens = 1.0;
         for n in 0..=order.survivals.len() {
             if n > 0 {
                 tokens += order.survivals[n - 1];
             }
-            if n < order.fixed_from || (n > order.fixed_from && !self.affords(draft, n)) {
+            if n < order.fixed_from || (n > order.fixed_from && !is_allowed(n)) {
                 continue;
             }
             let value = tokens - self.rate * at(&self.hopeful, n);
@@ -189,6 +204,7 @@ fn at(times: &[f64], nodes: usize) -> f64 {
     times.get(nodes).or(times.last()).copied().unwrap_or(0.0)
 }
 
-/// The share of it that one round may lose, and the nodes up to which it may lose all.
+/// The share of it that one round may lose, the nodes up to which it may lose all, and the share that a try may, once.
 const STAKE: f64 = 0.4;
 const FEW_NODES: usize = 1;
+const TRY: f64 = 0.7;
