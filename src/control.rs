@@ -556,9 +556,9 @@ const LEAST: f64 = 0.5;
 /// How far an unmeasured time is hoped to be better than estimated, at most.
 const HOPE: f64 = 0.15;
 
-/// Kernels work on tiles of so many tokens: a full one may cost less than a part of it (1.9 or 2.9 times T(1) where five
-/// tokens cost 1.5 or 3.5). Once, the best is hoped of it.
-const TILE: usize = 8;
+/// Kernels work on tiles of so many tokens, or twice as many: a full one may cost less than a part of it (eight tokens 2.9
+/// times T(1) where five cost 3.5). Once, the best is hoped of it.
+const TILE: usize = 4;
 
 /// With a larger error than this, T(1) is measured before anything is decided.
 const UNSURE: f64 = 0.2;

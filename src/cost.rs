@@ -124,6 +124,9 @@ impl Range {
         let known = self.points.get(&nodes).filter(|point| point.recent.len() >= FEW).map(|point| point.middle);
         let expected = known.or_else(|| self.shape(nodes).filter(|s| s.1 < LARGEST_ERROR).map(|(shape, _)| shape));
         self.count_astray(seconds, expected);
+        if let Some(shape) = self.shape_of_the_impossible(nodes, seconds) {
+            return push(&mut self.levels, seconds / shape, LEVELS);
+        }
         let is_doubtful = (SEVERAL..=LEVELS).contains(&self.astray);
         if let Some(shape) = if is_doubtful { expected } else { known } {
             push(&mut self.levels, seconds / shape, LEVELS);
@@ -136,6 +139,18 @@ impl Range {
         let most = expected.map_or(f64::INFINITY, |shape| shape * STEEPEST);
         self.passes += 1;
         self.points.entry(nodes).or_default().learn((seconds / level).min(most), self.passes);
+    }
+
+    /// No pass over more nodes is cheaper than a plain step: if it was, everything became faster meanwhile, or the plain
+    /// steps were held up. That tells of the level, by what this pass should cost, and nothing of the shape.
+    fn shape_of_the_impossible(&self, nodes: usize, seconds: f64) -> Option<f64> {
+        let plain = self.points.get(&1).filter(|_| nodes > 1)?.middle;
+        let is_possible = seconds >= self.level()? * plain * CONTRADICTION;
+        if is_possible {
+            None
+        } else {
+            self.shape(nodes).map(|(shape, _)| shape.max(plain))
+        }
     }
 
     /// Passes in a row that took far longer than expected, of whatever size, or far shorter: then it is the level that
@@ -183,6 +198,8 @@ impl Range {
             (Some((&a, last)), None) => {
                 let first = self.points.iter().find(known).filter(|(&n, _)| n < a);
                 let slope = match first {
+                    // From one token to two another kernel may take over: the steps after that one are smaller.
+                    Some((&1, first)) if a == 2 => (last.middle - first.middle).max(0.0) * AFTER_THE_FIRST,
                     Some((&n, first)) => ((last.middle - first.middle) / steps(a, n)).max(0.0),
                     None => last.middle * PRIOR_SLOPE / (1.0 + PRIOR_SLOPE * steps(a, 1)),
                 };
@@ -455,6 +472,9 @@ const STEP: f64 = 0.25;
 /// How much dearer fewer nodes may be than more. Seen on two cores: 1.1 and, seven tokens beside eight at Q8_0, 1.43.
 const RISER: f64 = 1.45;
 
+/// A pass over more nodes that takes less than this share of a plain step contradicts it.
+const CONTRADICTION: f64 = 0.9;
+
 /// Ratios kept for each n.
 const RATIOS: usize = 16;
 
@@ -478,6 +498,10 @@ const MANY: usize = 128;
 /// Before anything but T(1) was measured: what each further node adds to a pass, in T(1). About the middle of what
 /// two cores give: 0.24 for F16 weights, 0.45 for Q8_0, 0.7 for Q4_K_M; a GPU gives 0.01 to 0.05.
 const PRIOR_SLOPE: f64 = 0.4;
+
+/// What each further node adds as a share of what the second did, where no more is known. Seen: 0.37 and 0.39 with F16
+/// weights, 0.45 and 0.5 with Q8_0, 0.52 and 0.8 with Q4_K_M.
+const AFTER_THE_FIRST: f64 = 0.6;
 
 const CALL_IN_PASSES: f64 = 0.5;
 const PRIOR_CALLS: f64 = 2.0;
@@ -509,6 +533,24 @@ mod tests {
 
     fn near(a: f64, b: f64) -> bool {
         (a / b - 1.0).abs() < 0.03
+    }
+
+    #[test]
+    fn a_plain_step_that_was_held_up_does_not_make_passes_cheap() {
+        // The first pass after loading took five times as long as the next ones.
+        let mut curve = CostCurve::default();
+        curve.learn(100, 1, 0.5);
+        (0..3).for_each(|_| curve.learn(100, 2, 0.17));
+        assert!(at(&curve, 1) < 0.17 && at(&curve, 2) >= at(&curve, 1), "{} {}", at(&curve, 1), at(&curve, 2));
+        (0..3).for_each(|_| curve.learn(100, 1, 0.1));
+        (0..6).for_each(|_| curve.learn(100, 2, 0.17));
+        assert!(near(at(&curve, 1), 0.1) && near(at(&curve, 2), 0.17), "{} {}", at(&curve, 1), at(&curve, 2));
+    }
+
+    #[test]
+    fn what_the_second_node_adds_is_more_than_what_the_others_do() {
+        let curve = curve(&[(1, 0.1), (2, 0.2)]);
+        assert!(near(at(&curve, 4), 0.2 + 0.2 * AFTER_THE_FIRST));
     }
 
     #[test]

@@ -630,7 +630,7 @@ fn heads_and_model(curve: Curve, heads: Heads, model: Option<Guess>) -> [(f64, f
             let (seconds, _, evaluations) = world.run_counting(&drafter, wide(&drafter), Some(&mut world.seeded()));
             (world.plain() / seconds, evaluations as f64 / 1024.0)
         };
-        let runs = (0..16).map(run).collect::<Vec<_>>();
+        let runs = (0..48).map(run).collect::<Vec<_>>();
         let speeds: Vec<f64> = runs.iter().map(|run| run.0).collect();
         (geometric_mean(&speeds), runs.iter().map(|run| run.1).sum::<f64>() / runs.len() as f64)
     })

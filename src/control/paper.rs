@@ -56,7 +56,7 @@ impl Paper {
 
     /// So much was won, or lost.
     pub fn book(&mut self, won: f64) {
-        self.won = (self.won + won).clamp(-MOST_OWED, CREDIT);
+        self.won = (self.won + won).clamp(-MOST_OWED, MOST_WON);
     }
 
     /// Whether more was won than lost.
@@ -71,9 +71,11 @@ impl Paper {
     }
 }
 
-/// The most that is lent, which lets a round lose two plain steps, and what may have to be won back first.
+/// The stake that credit makes up at most, which lets a round lose two plain steps; what may have to be won back before
+/// there is any; and the most that counts, which makes up for an account that is as far in debt as it may be.
 const CREDIT: f64 = 5.0;
 const MOST_OWED: f64 = 3.0;
+const MOST_WON: f64 = 8.0;
 
 #[cfg(test)]
 mod tests {
@@ -117,7 +119,7 @@ mod tests {
         paper.book(2.0);
         assert_eq!((paper.raise(-1.0), paper.raise(4.5), paper.raise(7.0)), (1.0, CREDIT, 7.0));
         paper.book(100.0);
-        assert_eq!(paper.raise(-1.0), CREDIT - 1.0);
+        assert_eq!((paper.raise(-1.0), paper.raise(-4.0)), (CREDIT, MOST_WON - 4.0));
         paper.book(-1000.0);
         assert_eq!((paper.raise(1.0), paper.has_won()), (1.0, false));
         paper.book(MOST_OWED + 1.0);
