@@ -16,8 +16,8 @@
 //! taken from it, and it holds no more than a few plain rounds and a tenth of all that the text has won, so that
 //! winnings are not gambled away; another text begins with what this one left, but with at least two plain rounds and
 //! at most three. A round whose guesses may all be wrong must not cost more than a part of what is there, or all of it
-//! with a single guess; a drafter that paid lately may overdraw it by two and a half plain rounds. That bounds the loss
-//! in a text, as far as the curve tells what rounds cost; probes are paid from it too, at intervals that double for as
+//! with a single guess; a drafter that paid lately may overdraw it by two and a half plain rounds, and once each a full
+//! tile of the kernels may be tried for more. That bounds the loss in a text, together with the credit below, as far as the curve tells what rounds cost; probes are paid from it too, at intervals that double for as
 //! long as they fail, and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
 //!
 //! **What need not be lost.** Where nothing was drawn, the text is what the target says whether a guess is scored or not:
@@ -37,7 +37,7 @@ use std::time::Duration;
 use foretoken_drafter::{NodeId, Pace, Shape, Token, TokenTree};
 use serde::{Deserialize, Serialize};
 
-use crate::cost::{CostCurve, DraftCost, DraftCosts};
+use crate::cost::{CostCurve, DraftCost, DraftCosts, CONTRADICTION};
 use crate::promise::Promise;
 use crate::stats::{Prediction, Round};
 use crate::survival::{Calibration, Survival};
@@ -106,6 +106,8 @@ struct Planned {
     context: usize,
     schedule: Option<Arc<Schedule>>,
     is_probe: bool,
+    /// Whether its guesses cost nothing to make and the text judges them.
+    was_free: bool,
     /// The tree before it was cut, if the text will tell which of its guesses were right.
     whole: Option<TokenTree>,
     /// What scoring one guess was expected to bring where none was worth it, but what guesses are worth is to be seen.
@@ -181,8 +183,10 @@ impl Control {
     /// No pass over more nodes is cheaper than a plain step, with which everything is compared: one that took longer was
     /// held up, and is measured again.
     pub fn seed(&mut self, context: usize, points: &[(usize, Duration)]) {
-        let least = points.iter().map(|&(_, time)| time).min().unwrap_or_default();
-        for &(nodes, time) in points.iter().filter(|&&(nodes, time)| nodes > 1 || time == least) {
+        let times = points.iter().map(|&(_, time)| time.as_secs_f64()).filter(|&time| time > 0.0);
+        let least = times.fold(f64::INFINITY, f64::min);
+        let is_plausible = |nodes: usize, time: Duration| nodes > 1 || time.as_secs_f64() * CONTRADICTION <= least;
+        for &(nodes, time) in points.iter().filter(|&&(nodes, time)| is_plausible(nodes, time)) {
             self.curve.learn(context, nodes, time.as_secs_f64());
         }
     }
@@ -275,8 +279,20 @@ impl Control {
             Some(schedule) => Plan::Draft(schedule.clone()),
             None => Plan::Plain,
         };
-        self.round =
-            Some(Planned { context, schedule, is_probe, whole: None, on_paper: None, prediction, draft_seconds: 0.0 });
+        if self.round.is_some() {
+            // That round failed: nobody knows how the text went on.
+            self.paper.withdraw();
+        }
+        self.round = Some(Planned {
+            context,
+            schedule,
+            is_probe,
+            was_free: false,
+            whole: None,
+            on_paper: None,
+            prediction,
+            draft_seconds: 0.0,
+        });
         plan
     }
 
@@ -300,6 +316,7 @@ impl Control {
             round.whole = Some(tree.snapshot());
         }
         let was_free = tree.passes() == 0 && tree.evaluations().is_empty() && !tree.has_draws() && !self.is_synthetic;
+        round.was_free = was_free;
         if was_free && self.paper.is_settled() {
             let best = schedule.best_on_paper(&order).nodes;
             if best > 0 {
@@ -363,7 +380,8 @@ impl Control {
         let cost = (scoring + planned.draft_seconds) / plain;
         self.account.book(round.tokens.len() as f64, cost);
         self.paper.follow(&round.tokens);
-        if tree.passes() > 0 {
+        // What was not bet on there is lost there all the same: it was lent for any of it.
+        if !planned.was_free {
             self.paper.book((round.tokens.len() as f64 - cost).min(0.0));
         }
         self.speed = (self.speed * SPEED_STEPS + round.tokens.len() as f64) / (SPEED_STEPS + cost);
@@ -428,8 +446,9 @@ impl Control {
         }
         if !schedule.affords(least, 1) {
             let guesses = self.guesses_without || !schedule.draft.has_passes();
-            let is_cheap = schedule.draft_seconds(0) <= CHEAP * schedule.plain && schedule.draft.measured() > 0;
-            let is_seen = guesses && is_cheap && !self.draws_without && !self.is_synthetic;
+            let look_ups_are_cheap =
+                schedule.draft_seconds(0) <= CHEAP * schedule.plain && schedule.draft.measured() > 0;
+            let is_seen = guesses && look_ups_are_cheap && !self.draws_without && !self.is_synthetic;
             return is_seen.then_some((Schedule { is_off: true, least: 0.0, ..schedule }, is_probe));
         }
         let call = if is_cheap { Call::On } else { self.calls.next() };
@@ -453,7 +472,11 @@ impl Control {
         Some(Schedule {
             plain,
             rate: self.speed.max(1.0) / plain,
-            least: if is_probe || self.is_free(&draft) { 0.0 } else { (least * LEAST).max(0.002) as f32 },
+            least: if is_probe || draft.measured() > 0 && self.is_free(&draft) {
+                0.0
+            } else {
+                (least * LEAST).max(0.002) as f32
+            },
             stake: self.paper.raise(self.account.balance() + self.calls.overdraft() - self.reserve(&draft)) * plain,
             hopeful: (1..).zip(&times).map(|(n, t)| t.seconds * (1.0 - t.error.min(hope(n)))).collect(),
             times: times.iter().map(|t| t.seconds).collect(),

@@ -5,8 +5,8 @@
 //! their median: when another program starts, every n becomes slower at once, those that were not measured since too,
 //! and no choice between them is made by which of them was measured on a bad day. The shape follows slowly, as the mean
 //! of the middle half of the last ratios at each n, unless they stay off for longer than the level takes to follow. A
-//! staircase is kept as measured; between and beyond what was measured, the curve is taken to be straight, and says how
-//! little it is to be trusted there.
+//! staircase is kept as measured; between and beyond what was measured, the curve is taken to be straight, less steep once
+//! where only the second node was measured, and says how little it is to be trusted there.
 //!
 //! Nothing here looks at a clock: seconds are given.
 
@@ -124,8 +124,13 @@ impl Range {
         let known = self.points.get(&nodes).filter(|point| point.recent.len() >= FEW).map(|point| point.middle);
         let expected = known.or_else(|| self.shape(nodes).filter(|s| s.1 < LARGEST_ERROR).map(|(shape, _)| shape));
         self.count_astray(seconds, expected);
-        if let Some(shape) = self.shape_of_the_impossible(nodes, seconds) {
-            return push(&mut self.levels, seconds / shape, LEVELS);
+        if self.is_impossible(nodes, seconds) {
+            if self.points.len() > 1 {
+                let shape = self.shape(nodes).map_or(1.0, |(shape, _)| shape.max(1.0));
+                return push(&mut self.levels, seconds / shape, LEVELS);
+            }
+            self.points.clear();
+            self.levels.clear();
         }
         let is_doubtful = (SEVERAL..=LEVELS).contains(&self.astray);
         if let Some(shape) = if is_doubtful { expected } else { known } {
@@ -142,15 +147,11 @@ impl Range {
     }
 
     /// No pass over more nodes is cheaper than a plain step: if it was, everything became faster meanwhile, or the plain
-    /// steps were held up. That tells of the level, by what this pass should cost, and nothing of the shape.
-    fn shape_of_the_impossible(&self, nodes: usize, seconds: f64) -> Option<f64> {
-        let plain = self.points.get(&1).filter(|_| nodes > 1)?.middle;
-        let is_possible = seconds >= self.level()? * plain * CONTRADICTION;
-        if is_possible {
-            None
-        } else {
-            self.shape(nodes).map(|(shape, _)| shape.max(plain))
-        }
+    /// steps were held up. That tells of the level, by what this pass should cost, and nothing of the shape. Where nothing
+    /// tells what it should cost, plain steps are to be measured again.
+    fn is_impossible(&self, nodes: usize, seconds: f64) -> bool {
+        let plain = self.points.get(&1).filter(|_| nodes > 1).zip(self.level());
+        plain.is_some_and(|(plain, level)| seconds < level * plain.middle * CONTRADICTION)
     }
 
     /// Passes in a row that took far longer than expected, of whatever size, or far shorter: then it is the level that
@@ -473,7 +474,7 @@ const STEP: f64 = 0.25;
 const RISER: f64 = 1.45;
 
 /// A pass over more nodes that takes less than this share of a plain step contradicts it.
-const CONTRADICTION: f64 = 0.9;
+pub const CONTRADICTION: f64 = 0.9;
 
 /// Ratios kept for each n.
 const RATIOS: usize = 16;
@@ -545,6 +546,17 @@ mod tests {
         (0..3).for_each(|_| curve.learn(100, 1, 0.1));
         (0..6).for_each(|_| curve.learn(100, 2, 0.17));
         assert!(near(at(&curve, 1), 0.1) && near(at(&curve, 2), 0.17), "{} {}", at(&curve, 1), at(&curve, 2));
+    }
+
+    #[test]
+    fn where_passes_cost_the_same_a_slow_plain_step_is_measured_again() {
+        let mut curve = CostCurve::default();
+        curve.learn(100, 1, 0.13);
+        (0..2).for_each(|_| curve.learn(100, 8, 0.1));
+        assert_eq!(curve.measured(100, 1), 0);
+        assert!(near(at(&curve, 8), 0.1) && curve.seconds(100, 1).unwrap().error > 0.2);
+        curve.learn(100, 1, 0.1);
+        assert!(near(at(&curve, 1), 0.1) && near(at(&curve, 8), 0.1), "{} {}", at(&curve, 1), at(&curve, 8));
     }
 
     #[test]

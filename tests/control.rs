@@ -412,7 +412,8 @@ fn what_was_lost_in_other_texts_is_no_reason_not_to_try_in_this_one() {
 #[test]
 fn guesses_that_become_right_are_found_out_whatever_was_lost_before() {
     let turns: Guess = |made, _, _| (0.9, if made < 100 { 0.0 } else { 0.98 });
-    for (name, curve) in [("F16", F16), ("Q8_0", Q8_0), ("staircase", STAIRCASE), ("flat", FLAT)] {
+    // At Q4_K_M there is hardly anything to be found out: 1.05.
+    for (name, curve) in CURVES.into_iter().filter(|(name, _)| *name != "Q4_K_M") {
         let late = Drafter { guess: turns, ..FREE };
         let always = Drafter { guess: |_, _, _| (0.9, 0.98), ..FREE };
         // The last 300 of 400 tokens.
@@ -457,7 +458,7 @@ fn what_pays_is_used_nearly_as_well_as_by_the_best_fixed_length() {
                     0.89
                 };
                 assert!(share >= least, "{name}, right {what}, passes cost {}: {share:.3}", drafter.pass);
-                if name != "staircase" {
+                if name != "staircase" || drafter.pass == 0.0 {
                     shares.push(share);
                 }
             }

@@ -42,7 +42,7 @@ impl Account {
 }
 
 /// What may be lost to begin with, and at least in a further text, the share of the time that may be lost for good, and
-/// the most that may be lost in a row, in plain steps. In a text of 256 tokens the first and the third make 1.4 %, the
+/// the most that may be lost in a row, in plain steps. In a text of 256 tokens the first and the third make 1.5 %, the
 /// second and the third 1.1 %, and what a drafter that paid before may overdraw another 1 %. With less to begin with,
 /// good drafters are given up after an unlucky start: 2.3 would save 0.2 % where all guesses of a draft model are wrong,
 /// and of 480 simulated ones that are right four times in five 43 would never be found out, 12 with 3.

@@ -1,4 +1,4 @@
-//! Bets on paper: what guesses that nobody scored would have won.
+//! Bets on paper: what guesses win, or would have won, had they been scored.
 //!
 //! An account that is empty can win nothing back, and a round of many nodes may be beyond what it ever held. Where nothing
 //! was drawn, though, the text shows what would have come of a bet: so guesses that cost nothing to make are bet on here,
@@ -31,6 +31,11 @@ impl Paper {
     /// Whether no bet is open.
     pub fn is_settled(&self) -> bool {
         self.bet.is_none()
+    }
+
+    /// The open bet is off.
+    pub fn withdraw(&mut self) {
+        self.bet = None;
     }
 
     /// Had these nodes been scored, the round would have cost so many plain steps.
@@ -71,7 +76,7 @@ impl Paper {
     }
 }
 
-/// The stake that credit makes up at most, which lets a round lose two plain steps; what may have to be won back before
+/// The stake that credit makes up at most, of which a round may lose two plain steps, and a try three and a half; what may have to be won back before
 /// there is any; and the most that counts, which makes up for an account that is as far in debt as it may be.
 const CREDIT: f64 = 5.0;
 const MOST_OWED: f64 = 3.0;
