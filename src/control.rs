@@ -17,8 +17,9 @@
 //! winnings are not gambled away; another text begins with what this one left, but with at least two plain rounds and
 //! at most three. A round whose guesses may all be wrong must not cost more than a part of what is there, or all of it
 //! with a single guess; a drafter that paid lately may overdraw it by two and a half plain rounds, and once each a full
-//! tile of the kernels may be tried for more. That bounds the loss in a text, together with the credit below, as far as the curve tells what rounds cost; probes are paid from it too, at intervals that double for as
-//! long as they fail, and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
+//! tile of the kernels may be tried for more. That bounds the loss in a text, together with the credit below, as far as
+//! the curve tells what rounds cost; probes are paid from it too, at intervals that double for as long as they fail,
+//! and so is bringing an idle draft model up to date, which is dearer the longer it was idle.
 //!
 //! **What need not be lost.** Where nothing was drawn, the text is what the target says whether a guess is scored or not:
 //! guesses that were cut from the tree are compared with what came instead, and a drafter that costs next to nothing is
