@@ -464,7 +464,7 @@ impl Control {
         let times = (1..=shape.max_nodes + 1).map(|n| self.curve.seconds(context, n));
         let times: Vec<_> = times.collect::<Option<_>>()?;
         let is_winning = self.account.has_won() || self.paper.has_won();
-        let is_untried = |n: usize| is_winning && n % TILE == 0 && self.curve.measured(context, n) == 0;
+        let is_untried = |n: usize| is_winning && n.is_multiple_of(TILE) && self.curve.measured(context, n) == 0;
         let hope = |n: usize| if is_untried(n) { 1.0 } else { HOPE };
         let plain = times[0].seconds;
         let draft = self.draft.at(context);
